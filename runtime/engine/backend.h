@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The seam between the engine and whatever computes. Three implementations: reference_backend
+ * (plain C, one thread, float32, slow, obviously right: the oracle), cpu_backend (SIMD and
+ * threads), vulkan_backend. A backend never falls back silently: what it cannot do, it refuses with
+ * a reason.
+ *
+ * Threads: one backend may hold many models and states; calls on one state must not overlap. Calls
+ * on different states of one backend may come from different threads only if the backend's info
+ * says so; today none does.
+ */
+#ifndef ENGINE_BACKEND_H
+#define ENGINE_BACKEND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "err.h"
+#include "model.h"
+
+struct backend;       /* a device with its compiled kernels */
+struct backend_model; /* weights made readable by that device */
+struct backend_state; /* one timeline: KV cache, activations */
+
+struct backend_params {
+    uint32_t n_threads;    /* CPU threads; 0: one per core this process may run on */
+    const char *device;    /* substring of the device name, or index; NULL: the backend's choice */
+    const char *cache_dir; /* for compiled kernels; NULL: no cache on disk */
+    bool validate;         /* Vulkan: load the validation layers; a message from them is an error */
+    void (*log)(void *log_data, const char *text); /* may be NULL; one line, no newline */
+    void *log_data;
+};
+
+struct backend_info {
+    const char *backend; /* "reference", "cpu", "vulkan" */
+    char device[256]; /* "AMD EPYC (AVX-512 VNNI, 2 threads)", "llvmpipe (LLVM 15.0.6, 256 bits)" */
+    uint32_t max_batch; /* largest n of forward() */
+};
+
+/* How the device reaches the weights, decided when a model is bound. */
+enum weight_path {
+    WEIGHT_PATH_ADOPTED,      /* read in place by the CPU, through the mapping */
+    WEIGHT_PATH_DMABUF,       /* the dma-buf imported by the device, zero copy */
+    WEIGHT_PATH_HOST_POINTER, /* the mapping imported by the device, zero copy */
+    WEIGHT_PATH_DEVICE_COPY,  /* copied to device-local memory */
+};
+
+enum logits_want {
+    LOGITS_NONE, /* just extend the KV cache */
+    LOGITS_LAST, /* float[vocab]: of the last token */
+    LOGITS_ALL,  /* float[n * vocab] */
+};
+
+/*
+ * The steps of one layer as separately testable operations, in the order forward() does them. n
+ * tokens at positions pos .. pos + n - 1; all activations are float32, row per token:
+ *
+ * OP_EMBED        ids[n]                  -> x [n, hidden] = embed[id] * sqrt(hidden)   (float32
+ * sqrt) OP_ATTN_NORM    x [n, hidden]           -> y [n, hidden] = rmsnorm(x, input_norm) OP_QKV y
+ * [n, hidden]           -> [n, (H + 2 KV) * hd] = y * qkv^T OP_ROPE_STORE   [n, (H + 2 KV) * hd] ->
+ * q [n, H * hd]: q and k heads are RMS-normed (q_norm, k_norm), then rotated (NeoX halves, the
+ * layer's theta, position / factor on global layers), q is multiplied by query_scale; k and v go to
+ * the state's KV cache at pos .. OP_ATTENTION    q [n, H * hd]           -> [n, H * hd]: softmax(q
+ * k^T) v, causal, window on local layers, keys of positions <= each token's own; KV must be stored
+ * before OP_ATTN_OUT     [n, H * hd]             -> [n, hidden] OP_ATTN_ADD     x, y [2, n, hidden]
+ * -> [2, n, hidden]: x' = x + rmsnorm(y, post_attn_norm); z = rmsnorm(x', pre_ffn_norm) OP_GATE_UP
+ * z [n, hidden]           -> [n, 2 * ffn] OP_GEGLU        [n, 2 * ffn]            -> [n, ffn] =
+ * gelu_tanh(gate) * up OP_DOWN         [n, ffn]                -> [n, hidden] OP_FFN_ADD      x, y
+ * [2, n, hidden]     -> [2, n, hidden]: x' = x + rmsnorm(y, post_ffn_norm); z = rmsnorm(x', next
+ * layer's input_norm, or final_norm) OP_HEAD         z [n, hidden]           -> [n, vocab] logits
+ *
+ * rmsnorm(x, w)_i = x_i * w_i / sqrt(mean(x^2) + eps), w with the "+1" included.
+ * gelu_tanh(x) = x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3))).
+ * Source: transformers, models/gemma3/modeling_gemma3.py.
+ */
+enum backend_op {
+    OP_EMBED,
+    OP_ATTN_NORM,
+    OP_QKV,
+    OP_ROPE_STORE,
+    OP_ATTENTION,
+    OP_ATTN_OUT,
+    OP_ATTN_ADD,
+    OP_GATE_UP,
+    OP_GEGLU,
+    OP_DOWN,
+    OP_FFN_ADD,
+    OP_HEAD,
+    OP_COUNT,
+};
+
+struct backend_ops {
+    const char *name;
+
+    /* -ENODEV: no such device, with what was looked for. On success *ret is the caller's. */
+    int (*open)(const struct backend_params *params, struct err *err, struct backend **ret);
+    void (*close)(struct backend *backend); /* accepts NULL, as do unbind and state_destroy */
+    void (*info)(const struct backend *backend, struct backend_info *ret);
+
+    /*
+     * Make a model's weights readable. model and its memory must outlive the result. Chooses the
+     * path (dma-buf, host pointer, copy) by what device and memory can do and reports it.
+     */
+    int (*bind)(struct backend *backend, const struct model *model, struct err *err,
+                struct backend_model **ret, enum weight_path *ret_path);
+    void (*unbind)(struct backend_model *bm);
+
+    /*
+     * A timeline of at most max_pos tokens. rewind_max: after the cache of a local layer (only the
+     * window is kept) has been written up to position p, forward() may continue from any pos >= p -
+     * *ret_rewind_max (UINT32_MAX: from anywhere). *ret_kv_bytes: what the KV cache takes.
+     */
+    int (*state_create)(struct backend_model *bm, uint32_t max_pos, struct err *err,
+                        struct backend_state **ret, uint32_t *ret_rewind_max,
+                        uint64_t *ret_kv_bytes);
+    void (*state_destroy)(struct backend_state *state);
+
+    /*
+     * Run ids[0..n) at positions pos .. pos + n - 1 (n in 1 .. max_batch, pos + n <= max_pos, ids
+     * checked by the caller) and write the wanted logits to host memory. Blocks until done. Errors:
+     * -EIO device lost.
+     */
+    int (*forward)(struct backend_state *state, const int32_t *ids, uint32_t n, uint32_t pos,
+                   enum logits_want want, float *logits, struct err *err);
+
+    /* One operation alone, for the conformance suite: same kernels as forward(). layer is ignored
+     * by OP_EMBED and OP_HEAD; in is NULL for OP_EMBED, ids for all others. */
+    int (*op)(struct backend_state *state, enum backend_op op, uint32_t layer, const int32_t *ids,
+              uint32_t n, uint32_t pos, const float *in, float *out, struct err *err);
+};
+
+extern const struct backend_ops reference_backend;
+extern const struct backend_ops cpu_backend;
+extern const struct backend_ops vulkan_backend;
+
+#endif
