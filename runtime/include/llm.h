@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The engine: llm_engine is a loaded model, llm_session one timeline (KV cache, position). Callers
+ * give whole token prefixes; the session decides how much of what it has can be reused.
+ * llm_generate() is the loop on top: prompt in, sampled text out, piece by piece.
+ *
+ * Every function that can fail returns 0 or a negative errno and, with it, a sentence in *err
+ * (err.h; may be NULL).
+ *
+ * Threads: an engine may be shared for reading (info, tokenizer). Sessions of one engine must not
+ * run at the same time: callers serialise llm_session_* and llm_generate().
+ */
+#ifndef LLM_H
+#define LLM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "err.h"
+#include "tokenizer.h"
+
+struct llm_engine;
+struct llm_session;
+
+/* Where the weights came from, as `--json` prints it: "pool-hit", "pool-fill", "private". */
+enum llm_source { LLM_POOL_HIT, LLM_POOL_FILL, LLM_PRIVATE };
+
+struct llm_engine_params {
+    const char *model_dir;   /* Hugging Face directory; NULL with random_size */
+    const char *random_size; /* "270m" .. "27b": random weights of the true shapes, no files, no
+                                tokenizer */
+    const char *backend;     /* "auto", "cpu", "vulkan", "reference"; NULL is auto */
+    const char *device;      /* see backend_params */
+    uint32_t n_threads;      /* 0: all cores this process may use */
+    bool private_weights;    /* do not ask gttd */
+    const char *gttd_socket; /* NULL: gtt_connect's own search */
+    const char *cache_dir;   /* compiled kernels; NULL: none on disk */
+    bool validate;           /* Vulkan validation layers */
+    void (*log)(void *data, const char *text); /* one line, no newline; may be NULL */
+    /* Long work (reading weights): what, bytes done, bytes in all. Non-zero cancels. May be NULL.
+     */
+    int (*progress)(void *data, const char *what, uint64_t done, uint64_t total);
+    void *data; /* for log and progress */
+};
+
+struct llm_engine_info {
+    const char *backend; /* "cpu" ...; these strings live as long as the engine */
+    const char *device;
+    const char *source;       /* "pool-hit", "pool-fill", "private" */
+    const char *memory;       /* "dma-buf", "host-pointer", "device-copy", "adopted" */
+    const char *model_id;     /* last component of the model's path, or "random-1b" */
+    uint64_t weight_bytes;    /* size of the image */
+    uint64_t bytes_per_token; /* what decoding one token reads */
+    uint32_t vocab;
+    uint32_t max_pos; /* the model's own limit */
+};
+
+/*
+ * Load a model: config, tokenizer, weights (from gttd's pool if it answers, else private memory,
+ * which is logged), backend. Blocks for as long as that takes; progress is called meanwhile.
+ */
+int llm_engine_open(const struct llm_engine_params *params, struct err *err,
+                    struct llm_engine **ret);
+void llm_engine_close(struct llm_engine *engine); /* after its sessions; accepts NULL */
+void llm_engine_info(const struct llm_engine *engine, struct llm_engine_info *ret);
+/* NULL for random weights. Borrowed. */
+const struct tokenizer *llm_engine_tokenizer(const struct llm_engine *engine);
+bool llm_engine_is_eos(const struct llm_engine *engine, int32_t id);
+
+/* max_pos 0: min(the model's limit, 8192). *err says how much memory a KV cache of that size would
+ * need. */
+int llm_session_create(struct llm_engine *engine, uint32_t max_pos, struct err *err,
+                       struct llm_session **ret);
+void llm_session_destroy(struct llm_session *session);
+uint32_t llm_session_max_pos(const struct llm_session *session);
+uint64_t llm_session_kv_bytes(const struct llm_session *session);
+
+/*
+ * Bring the timeline to exactly ids[0..n), reusing the longest common prefix that is still in the
+ * cache. logits: float[vocab] of the last id, or NULL. cancelled (may be NULL) is asked between
+ * batches; true stops with -ECANCELED and leaves the session consistent. *ret_reused (may be NULL):
+ * tokens not computed again. Errors: -EINVAL an id outside the vocabulary or n is 0, -E2BIG n >
+ * max_pos.
+ */
+int llm_session_sync(struct llm_session *session, const int32_t *ids, size_t n, float *logits,
+                     bool (*cancelled)(void *data), void *data, struct err *err,
+                     size_t *ret_reused);
+
+/* Every row's logits, float[n * vocab], of a fresh timeline: for `gttrun logits --all`. */
+int llm_session_logits_all(struct llm_session *session, const int32_t *ids, size_t n, float *logits,
+                           struct err *err);
+
+struct llm_sampling {
+    float temperature;        /* 0: greedy */
+    uint32_t top_k;           /* 0: off */
+    float top_p;              /* 1: off */
+    float min_p;              /* 0: off */
+    float repetition_penalty; /* 1: off; over prompt and answer */
+    uint64_t seed;            /* same seed, same prompt, same backend: same text */
+};
+
+enum llm_finish {
+    LLM_FINISH_STOP,   /* an end token or a stop string */
+    LLM_FINISH_LENGTH, /* max_tokens or the context is full */
+    LLM_FINISH_CANCELLED,
+};
+
+struct llm_request {
+    const int32_t *prompt;
+    size_t n_prompt;
+    uint32_t max_tokens; /* 0: as many as fit */
+    struct llm_sampling sampling;
+    const char *const *stops; /* text at which to stop; not part of the answer */
+    size_t n_stops;
+    bool ignore_eos;
+    /* Called with each piece of text that is final: whole UTF-8 characters, no part of a stop
+     * string. Non-zero cancels. May be NULL. */
+    int (*on_text)(void *data, const char *text, size_t size);
+    bool (*cancelled)(void *data); /* asked between batches and tokens; may be NULL */
+    void *data;
+};
+
+struct llm_result {
+    int32_t *ids; /* [n_ids] sampled, end token included; malloc'ed */
+    size_t n_ids;
+    char *text; /* malloc'ed, NUL-terminated, valid UTF-8 (ill-formed bytes become U+FFFD) */
+    size_t text_size;
+    enum llm_finish finish;
+    size_t n_reused;         /* prompt tokens that were in the cache */
+    uint64_t prefill_ns;     /* for n_prompt - n_reused tokens */
+    uint64_t decode_ns;      /* for n_ids - 1 tokens after the first */
+    uint64_t first_token_ns; /* CLOCK_MONOTONIC when the first token was known */
+};
+
+/* The answer so far is in *ret also when cancelled (which is a finish, not an error). Caller
+ * finishes *ret. */
+int llm_generate(struct llm_session *session, const struct llm_request *request, struct err *err,
+                 struct llm_result *ret);
+void llm_result_finish(struct llm_result *result);
+
+#endif
