@@ -80,8 +80,51 @@ struct image_formats {
 int image_plan(const struct model_config *config, const struct image_formats *formats,
                uint64_t chunk_max_bytes, struct model *ret, struct err *err);
 
+/*
+ * The tensors of a config's image, in the order of its table: this is what plan, bind, loader and
+ * random weights all walk.
+ */
+enum image_kind {
+    IMAGE_EMBED,
+    IMAGE_HEAD,
+    IMAGE_FINAL_NORM,
+    IMAGE_INPUT_NORM, /* from here on: once per layer */
+    IMAGE_Q_NORM,
+    IMAGE_K_NORM,
+    IMAGE_POST_ATTN_NORM,
+    IMAGE_PRE_FFN_NORM,
+    IMAGE_POST_FFN_NORM,
+    IMAGE_QKV,
+    IMAGE_ATTN_OUT,
+    IMAGE_GATE_UP,
+    IMAGE_DOWN,
+};
+
+struct image_slot {
+    char name[IMAGE_NAME_MAX];
+    enum image_kind kind;
+    uint32_t layer; /* 0 for those that are in no layer */
+    uint32_t rows;  /* as the config wants it; 1 for vectors */
+    uint32_t cols;
+    struct weight *matrix; /* where a model keeps it; NULL for a vector */
+    uint64_t *vector_off;  /* NULL for a matrix */
+};
+
+uint32_t image_n_slots(const struct model_config *config);
+
+/* Slot i of model (whose config must be set); the pointers are into *model. */
+void image_slot(struct model *model, uint32_t i, struct image_slot *ret);
+
 /* Write header and table of a planned model to base (its first chunk, zeroed memory). */
 void image_write_header(const struct model *model, uint8_t *base);
+
+/*
+ * Fill a planned image with random weights that keep activations near 1: matrices uniform with
+ * standard deviation 1 / sqrt(cols), norms around 1. Header and table included. The bytes depend on
+ * plan and seed only. n_threads as in parallel_for().
+ */
+void image_fill_random(const struct model *planned, uint8_t *base, uint64_t seed,
+                       uint32_t n_threads);
 
 /*
  * Bind an image to a model: check magic, version, sizes, every table entry (name, type, shape

@@ -83,6 +83,13 @@ struct model {
 /* Bytes of a matrix's arrays together, without padding: what one pass over it reads. */
 uint64_t weight_bytes(const struct weight *w);
 
+/* Sizes of the single arrays; scale is also bias's size, 0 for float types. */
+uint64_t weight_data_bytes(const struct weight *w);
+uint64_t weight_scale_bytes(const struct weight *w);
+
+/* Row `row` of a matrix as float32: ret[cols]. base is the start of the image. */
+void weight_dequant_row(const struct weight *w, const uint8_t *base, uint32_t row, float *ret);
+
 /* Bytes that decoding one token reads: every layer's matrices and norms, and the head (the
  * embedding row is not counted). */
 uint64_t model_bytes_per_token(const struct model *model);
