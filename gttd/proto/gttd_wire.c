@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT */
+/* One message in, one message out: see gttd_wire.h. The checks are in gttd_decode.c. */
+#include "gttd_wire.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "gttd_util.h"
+
+/*
+ * Room for more fds than a message may have. A sender that attaches two gets them delivered,
+ * counted and closed here; with room for one, the kernel would drop the second and set MSG_CTRUNC,
+ * which is refused as well, and which is what happens beyond this many. Other ancillary data
+ * (credentials, pidfds) is never asked for with a socket option, so it takes no room.
+ */
+#define FDS_ROOM 4
+
+union control {
+    struct cmsghdr align;
+    char buf[CMSG_SPACE(FDS_ROOM * sizeof(int))];
+};
+
+int gttd_send(int sock, const struct gttd_hdr *msg, int fd)
+{
+    union control control = {0};
+    struct iovec iov = {.iov_base = (void *)msg, .iov_len = msg->size};
+    struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1};
+    if (fd >= 0) {
+        mh.msg_control = control.buf;
+        mh.msg_controllen = CMSG_SPACE(sizeof fd);
+        struct cmsghdr *c = CMSG_FIRSTHDR(&mh);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(sizeof fd);
+        memcpy(CMSG_DATA(c), &fd, sizeof fd);
+    }
+    ssize_t n;
+    do {
+        n = sendmsg(sock, &mh, MSG_NOSIGNAL);
+    } while (n < 0 && errno == EINTR);
+    if (n < 0) {
+        return -errno;
+    }
+    return (size_t)n == msg->size ? 0 : -EMSGSIZE;
+}
+
+/* Keeps the last fd of the message in *ret_fd and closes the others; returns how many came. */
+static size_t collect_fds(struct msghdr *mh, int *ret_fd)
+{
+    size_t n_fds = 0;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(mh); c; c = CMSG_NXTHDR(mh, c)) {
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) {
+            continue;
+        }
+        size_t n_here = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t i = 0; i < n_here; i++) {
+            close_fdp(ret_fd);
+            memcpy(ret_fd, CMSG_DATA(c) + i * sizeof *ret_fd, sizeof *ret_fd);
+            n_fds++;
+        }
+    }
+    return n_fds;
+}
+
+int gttd_recv(int sock, int flags, union gttd_msg *msg, size_t *ret_size, int *ret_fd)
+{
+    union control control;
+    struct iovec iov = {.iov_base = msg, .iov_len = sizeof *msg};
+    struct msghdr mh = {.msg_iov = &iov,
+                        .msg_iovlen = 1,
+                        .msg_control = control.buf,
+                        .msg_controllen = sizeof control.buf};
+    ssize_t n;
+    do {
+        n = recvmsg(sock, &mh, flags | MSG_CMSG_CLOEXEC);
+    } while (n < 0 && errno == EINTR);
+    if (n < 0) {
+        return -errno;
+    }
+    AUTO_FD fd = -1;
+    size_t n_fds = collect_fds(&mh, &fd);
+    if ((mh.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) || n_fds > 1) {
+        return -EPROTO;
+    }
+    if (n == 0 && n_fds == 0) { /* an empty packet looks like this too: as good as a hang-up */
+        return -ECONNRESET;
+    }
+    *ret_size = (size_t)n;
+    *ret_fd = take_fd(&fd);
+    return 0;
+}
+
+struct gttd_hdr gttd_header(size_t size, enum gttd_op op, uint32_t serial)
+{
+    return (struct gttd_hdr){.size = (uint32_t)size,
+                             .op = (uint16_t)op,
+                             .version = GTTD_PROTO_VERSION,
+                             .serial = serial};
+}
