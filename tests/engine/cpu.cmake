@@ -1,0 +1,6 @@
+add_library(conformance STATIC ${CMAKE_CURRENT_LIST_DIR}/conformance.c)
+target_include_directories(conformance PUBLIC ${CMAKE_CURRENT_LIST_DIR})
+target_link_libraries(conformance PUBLIC cpu_backends random_model check m)
+
+gttd_test(conformance_reference SOURCES engine/conformance_reference.c LIBS conformance
+          LABELS engine)
