@@ -28,14 +28,20 @@ static inline float uniform(uint64_t key, uint64_t i)
     return (float)(int32_t)(mix(key + i) >> 32) * 0x1p-31f;
 }
 
-static void random_bytes(uint8_t *data, uint64_t size, uint64_t key, bool keep_minus_128)
+/* Turns each byte 0x80 into 0: int8 weights stay in -127..127. */
+static inline uint64_t without_minus_128(uint64_t x)
+{
+    uint64_t t = x ^ 0x8080808080808080;
+    uint64_t nonzero = ((t & 0x7f7f7f7f7f7f7f7f) + 0x7f7f7f7f7f7f7f7f) | t;
+    return x ^ (~nonzero & 0x8080808080808080);
+}
+
+static void random_bytes(uint8_t *data, uint64_t size, uint64_t key, bool int8)
 {
     for (uint64_t i = 0; i < size; i += 8) {
         uint64_t x = mix(key + i / 8);
-        memcpy(data + i, &x, size - i < 8 ? size - i : 8);
-    }
-    for (uint64_t i = 0; !keep_minus_128 && i < size; i++) {
-        data[i] = data[i] == 0x80 ? 0 : data[i];
+        x = int8 ? without_minus_128(x) : x;
+        memcpy(data + i, &x, 8);
     }
 }
 
@@ -96,7 +102,7 @@ static void fill_rows(void *data, size_t item)
     float spread = std * sqrtf(3);
 
     if (w->group) {
-        random_bytes(rows, n * row_bytes, key, w->type == WEIGHT_Q4);
+        random_bytes(rows, n * row_bytes, key, w->type == WEIGHT_Q8);
         random_scales(job, row, n, std);
     } else if (w->type == WEIGHT_F32) {
         random_f32((float *)rows, (uint64_t)n * w->cols, 0, spread, key);

@@ -16,7 +16,7 @@ struct load_plan;
 /*
  * The name under which an image of this directory lives in a pool: "gemma3-" and the hex SHA-256
  * over the texts of config.json and index.json, each weight file's name, device, inode, size and
- * mtime, IMAGE_VERSION and the chunk limit. Opens and reads no weight file. Errors: -ENOENT,
+ * mtime, IMAGE_VERSION and IMAGE_CHUNK_MAX. Opens and reads no weight file. Errors: -ENOENT,
  * -EACCES, -EINVAL.
  */
 int load_identity(const char *dir, char ret_name[static LOAD_NAME_MAX], struct err *err);
