@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The heap that works everywhere: each chunk is a memfd, no device involved. The only heap whose
+ * sealed memory the kernel itself keeps from being written.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+
+#include "gttd_util.h"
+#include "memfd.h"
+
+static int open_heap(struct heap *heap, struct reason *why)
+{
+    (void)why;
+    heap->chunk_max_bytes = GTTD_CHUNK_MAX;
+    return 0;
+}
+
+static void close_heap(struct heap *heap)
+{
+    (void)heap;
+}
+
+static int begin(struct heap *heap, struct heap_chunk *chunk, struct reason *why)
+{
+    (void)heap;
+    return memfd_begin(chunk, why);
+}
+
+static int populate(struct heap *heap, struct heap_chunk *chunk, uint64_t offset,
+                    uint64_t size_bytes, struct reason *why)
+{
+    (void)heap;
+    return memfd_populate(chunk, offset, size_bytes, why);
+}
+
+static int export_fd(struct heap *heap, struct heap_chunk *chunk, struct reason *why)
+{
+    (void)heap;
+    int r = memfd_end(chunk, why);
+    if (r == 0) {
+        chunk->fd = take_fd(&chunk->backing_fd);
+    }
+    return r;
+}
+
+/*
+ * F_SEAL_WRITE is refused while someone maps the memfd writably (libgtt unmaps before it asks for
+ * the seal); F_SEAL_FUTURE_WRITE then at least stops everyone else. Openers get a read-only file:
+ * kernels before 6.7 let nobody map a write-sealed memfd shared through a writable one.
+ */
+static bool seal(struct heap *heap, struct heap_chunk *chunk)
+{
+    (void)heap;
+    bool immutable = fcntl(chunk->fd, F_ADD_SEALS, F_SEAL_WRITE) == 0;
+    if (!immutable) {
+        fcntl(chunk->fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE);
+    }
+    fcntl(chunk->fd, F_ADD_SEALS, F_SEAL_SEAL);
+    int seals = fcntl(chunk->fd, F_GET_SEALS); /* the filler may have added some, too */
+    immutable = seals >= 0 && (seals & F_SEAL_WRITE);
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", chunk->fd);
+    int read_only = open(path, O_RDONLY | O_CLOEXEC);
+    if (read_only >= 0) {
+        close(chunk->fd);
+        chunk->fd = read_only;
+    }
+    return immutable;
+}
+
+static void free_chunk(struct heap *heap, struct heap_chunk *chunk)
+{
+    (void)heap;
+    memfd_free(chunk);
+    close_fdp(&chunk->fd);
+}
+
+const struct heap_ops heap_memfd = {
+    .name = "memfd",
+    .open = open_heap,
+    .close = close_heap,
+    .chunk_begin = begin,
+    .chunk_populate = populate,
+    .chunk_export = export_fd,
+    .chunk_seal = seal,
+    .chunk_free = free_chunk,
+};

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+/* gttd's log: lines on stderr, with <3>-style level prefixes when the journal reads it. */
+#ifndef GTTD_LOG_H
+#define GTTD_LOG_H
+
+#include <syslog.h> /* LOG_ERR, LOG_WARNING, LOG_NOTICE, LOG_INFO */
+
+/* Find out where stderr goes. Call once, before any thread. */
+void log_init(void);
+
+/* One line, no newline in it. Any thread. Keeps errno. */
+void log_line(int level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+#endif

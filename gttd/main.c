@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: MIT */
+/* gttd: puts the parts together, from the command line to the orderly end on SIGTERM. */
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <systemd/sd-daemon.h>
+
+#include "gttd_util.h"
+#include "listen.h"
+#include "log.h"
+#include "options.h"
+#include "server.h"
+
+#define DRAIN_MS 2000
+
+struct daemon {
+    struct options options;
+    struct loop loop;
+    struct source signals;
+    struct heap heap;
+    struct worker worker;
+    struct listen_socket listener;
+    struct server server;
+};
+
+static int fail(const char *what, int r, const char *why)
+{
+    log_line(LOG_ERR, "%s: %s", what, why ? why : strerror(-r));
+    return r;
+}
+
+static void on_signal(struct source *source, uint32_t events)
+{
+    struct daemon *d = list_entry(source, struct daemon, signals);
+    struct signalfd_siginfo info;
+    (void)events;
+    if (read(source->fd, &info, sizeof info) == sizeof info && !d->server.draining) {
+        log_line(LOG_INFO, "%s: ending", info.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT");
+        sd_notify(0, "STOPPING=1");
+        server_drain(&d->server, DRAIN_MS);
+    }
+}
+
+/* Before any thread: they inherit the mask, so that only the signalfd gets these. */
+static int catch_signals(struct daemon *d)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN); /* stderr may be one */
+    d->signals =
+        (struct source){.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), .ready = on_signal};
+    return d->signals.fd < 0 ? -errno : loop_add(&d->loop, &d->signals, EPOLLIN);
+}
+
+/* Every chunk and every connection is an fd: take all the system lets us have and share it out. */
+static void set_limits(const struct options *options, struct limits *ret)
+{
+    struct rlimit nofile = {1024, 1024};
+    if (getrlimit(RLIMIT_NOFILE, &nofile) == 0) {
+        nofile.rlim_cur = nofile.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &nofile);
+    }
+    uint32_t n_fds = nofile.rlim_cur < 1u << 20 ? (uint32_t)nofile.rlim_cur : 1u << 20;
+    *ret = (struct limits){
+        .capacity_bytes = options->pool_bytes,
+        .quota_bytes = options->quota_bytes,
+        .floor_bytes = options->floor_bytes,
+        .chunks_max = n_fds / 4, /* two fds each in some heaps */
+        .chunks_per_user = n_fds / 8,
+        .segments_per_user = 4096,
+        .clients_max = n_fds / 8 < 4096 ? n_fds / 8 : 4096,
+        .clients_per_user = n_fds / 16 < 1024 ? n_fds / 16 : 1024,
+    };
+}
+
+static void log_start(const struct daemon *d, const struct limits *limits)
+{
+    char pool[SIZE_TEXT_MAX] = "unlimited", quota[SIZE_TEXT_MAX] = "unlimited";
+    char floor[SIZE_TEXT_MAX];
+    if (limits->capacity_bytes) {
+        size_text(limits->capacity_bytes, pool);
+    }
+    if (limits->quota_bytes) {
+        size_text(limits->quota_bytes, quota);
+    }
+    log_line(LOG_INFO, "%s: heap %s, pool %s, quota %s, floor %s; a restart loses the pool",
+             d->listener.path, d->heap.ops->name, pool, quota,
+             size_text(limits->floor_bytes, floor));
+}
+
+static void log_losses(const struct pool *pool)
+{
+    uint64_t bytes = 0;
+    uint32_t n = 0;
+    list_for_each(pos, &pool->segments)
+    {
+        const struct segment *segment = list_entry(pos, struct segment, link);
+        if (segment->state == GTTD_SEALED) {
+            bytes += segment->memory->size_bytes;
+            n++;
+        }
+    }
+    char size[SIZE_TEXT_MAX];
+    log_line(LOG_INFO, "ended; %u sealed segments are lost (%s)", n, size_text(bytes, size));
+}
+
+static int set_up(struct daemon *d)
+{
+    struct reason why;
+    struct limits limits;
+    int r = loop_init(&d->loop);
+    if (r == 0) {
+        r = catch_signals(d);
+    }
+    if (r < 0) {
+        return fail("event loop", r, NULL);
+    }
+    set_limits(&d->options, &limits);
+    r = listen_open(&d->listener, d->options.socket_path, &why);
+    if (r < 0) {
+        return fail("socket", r, why.text);
+    }
+    r = heap_open(&d->heap, d->options.heap, &why);
+    if (r < 0) {
+        return fail("heap", r, why.text);
+    }
+    r = worker_start(&d->worker, &d->loop);
+    if (r < 0) {
+        return fail("worker thread", r, NULL);
+    }
+    r = server_init(&d->server, &d->loop, d->listener.fd, &d->heap, &d->worker, &limits);
+    if (r < 0) {
+        return fail("server", r, NULL);
+    }
+    log_start(d, &limits);
+    return 0;
+}
+
+/* Accepts what set_up() has left half done. */
+static void tear_down(struct daemon *d)
+{
+    if (d->server.loop) {
+        log_losses(&d->server.pool);
+        server_disconnect_all(&d->server);
+    }
+    worker_stop(&d->worker);
+    if (d->server.loop) {
+        server_finish(&d->server);
+    }
+    heap_close(&d->heap);
+    listen_close(&d->listener);
+    close_fdp(&d->signals.fd);
+    loop_finish(&d->loop);
+}
+
+int main(int argc, char **argv)
+{
+    struct daemon d = {.signals.fd = -1,
+                       .listener = {.fd = -1, .lock_fd = -1},
+                       .loop.epoll_fd = -1,
+                       .heap.device_fd = -1};
+    options_parse(argc, argv, &d.options);
+    log_init();
+    int r = set_up(&d);
+    if (r == 0) {
+        sd_notify(0, "READY=1");
+        r = loop_run(&d.loop);
+        if (r < 0) {
+            fail("event loop", r, NULL);
+        }
+    }
+    tear_down(&d);
+    return r < 0 ? 1 : 0;
+}

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: MIT */
+/* Chunks, their charge and the work on them: see memory.h. */
+#include "memory.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "gttd_wire.h"
+
+/* How much a populate takes at a time: small enough that a client's death is noticed and that
+ * others get their turn, large enough to cost nothing. */
+#define SLICE_BYTES (64ull << 20)
+
+/* Worker: give all chunks back. */
+static void free_chunks(struct memory *memory)
+{
+    for (uint32_t i = 0; i < memory->n_chunks; i++) {
+        memory->heap->ops->chunk_free(memory->heap, &memory->chunks[i]);
+    }
+    memory->debt->unpopulated_bytes -= memory->left_bytes;
+    memory->left_bytes = 0;
+    memory->freed = true;
+}
+
+/* Worker: the next slice of the next chunk; moves on to the one after when it is whole. */
+static int populate_slice(struct memory *memory)
+{
+    const struct heap_ops *ops = memory->heap->ops;
+    struct heap_chunk *chunk = &memory->chunks[memory->next_chunk];
+    if (memory->next_offset == 0) {
+        int r = ops->chunk_begin(memory->heap, chunk, &memory->why);
+        if (r < 0) {
+            return r;
+        }
+    }
+    uint64_t n = chunk->size_bytes - memory->next_offset;
+    n = n < SLICE_BYTES ? n : SLICE_BYTES;
+    int r = ops->chunk_populate(memory->heap, chunk, memory->next_offset, n, &memory->why);
+    if (r < 0) {
+        return r;
+    }
+    memory->next_offset += n;
+    memory->left_bytes -= n;
+    memory->debt->unpopulated_bytes -= n;
+    if (memory->next_offset < chunk->size_bytes) {
+        return 0;
+    }
+    memory->next_chunk++;
+    memory->next_offset = 0;
+    return ops->chunk_export(memory->heap, chunk, &memory->why);
+}
+
+static void seal_chunks(struct memory *memory)
+{
+    bool immutable = true;
+    for (uint32_t i = 0; i < memory->n_chunks; i++) {
+        immutable &= memory->heap->ops->chunk_seal(memory->heap, &memory->chunks[i]);
+    }
+    memory->immutable = immutable;
+}
+
+static bool memory_step(struct job *job)
+{
+    struct memory *memory = list_entry(job, struct memory, job);
+    if (memory->discarded) {
+        free_chunks(memory);
+        memory->debt->freeing_bytes -= memory->size_bytes;
+        memory->returned = true;
+        return false;
+    }
+    if (memory->task == MEMORY_SEAL) {
+        seal_chunks(memory);
+        return false;
+    }
+    memory->result = populate_slice(memory);
+    if (memory->result < 0) {
+        free_chunks(memory);
+        return false;
+    }
+    return memory->next_chunk < memory->n_chunks;
+}
+
+static void memory_job_done(struct job *job)
+{
+    struct memory *memory = list_entry(job, struct memory, job);
+    memory->task = MEMORY_IDLE;
+    if (!memory->discarded) {
+        memory->done(memory);
+    } else if (memory->returned) {
+        memory_destroy(memory);
+    } else { /* discarded between the job's last step and now */
+        memory->task = MEMORY_FREE;
+        worker_submit(memory->worker, job);
+    }
+}
+
+int memory_create(struct heap *heap, struct worker *worker, struct memory_debt *debt,
+                  struct quota *quota, struct account *account, uint64_t size_bytes,
+                  uint64_t chunk_bytes, struct memory **ret)
+{
+    uint32_t n_chunks = gttd_chunk_count(size_bytes, chunk_bytes);
+    struct memory *memory = calloc(1, sizeof *memory + n_chunks * sizeof memory->chunks[0]);
+    if (!memory) {
+        return -ENOMEM;
+    }
+    memory->heap = heap;
+    memory->worker = worker;
+    memory->debt = debt;
+    memory->size_bytes = size_bytes;
+    memory->chunk_bytes = chunk_bytes;
+    memory->n_chunks = n_chunks;
+    memory->job = (struct job){.step = memory_step, .done = memory_job_done};
+    list_init(&memory->job.link);
+    list_init(&memory->link);
+    for (uint32_t i = 0; i < n_chunks; i++) {
+        memory->chunks[i] =
+            (struct heap_chunk){.size_bytes = gttd_chunk_size(size_bytes, chunk_bytes, i),
+                                .fd = -1,
+                                .backing_fd = -1};
+    }
+    quota_charge(quota, account, size_bytes, n_chunks, &memory->charge);
+    *ret = memory;
+    return 0;
+}
+
+void memory_populate(struct memory *memory, void (*done)(struct memory *memory))
+{
+    memory->done = done;
+    memory->task = MEMORY_POPULATE;
+    memory->left_bytes = memory->size_bytes;
+    memory->debt->unpopulated_bytes += memory->size_bytes;
+    worker_submit(memory->worker, &memory->job);
+}
+
+void memory_seal(struct memory *memory, void (*done)(struct memory *memory))
+{
+    memory->done = done;
+    memory->task = MEMORY_SEAL;
+    worker_submit(memory->worker, &memory->job);
+}
+
+void memory_discard(struct memory *memory)
+{
+    memory->segment = NULL;
+    charge_release(&memory->charge);
+    if (memory->task == MEMORY_IDLE && memory->freed) {
+        memory_destroy(memory);
+        return;
+    }
+    memory->debt->freeing_bytes += memory->size_bytes;
+    memory->discarded = true;
+    if (memory->task == MEMORY_IDLE) {
+        memory->task = MEMORY_FREE;
+        worker_submit(memory->worker, &memory->job);
+    }
+}
+
+void memory_destroy(struct memory *memory)
+{
+    if (!memory) {
+        return;
+    }
+    list_remove(&memory->link);
+    if (!memory->freed) {
+        free_chunks(memory);
+    }
+    charge_release(&memory->charge);
+    free(memory);
+}

@@ -1,0 +1,551 @@
+/* SPDX-License-Identifier: MIT */
+/* The rules of the pool: see pool.h. */
+#include "pool.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "evict.h"
+#include "gttd_wire.h"
+#include "log.h"
+
+#define LEASES_PER_OWNER   1024
+#define PENDINGS_PER_OWNER 64
+
+bool owner_sees(const struct owner *owner, uid_t uid)
+{
+    return owner->uid == uid || owner->uid == 0;
+}
+
+static void answer(struct pool *pool, struct pending *pending, int status, enum gttd_role role,
+                   const struct reason *why)
+{
+    pool->answer(pool->data, pending, status, role, why);
+    pending_destroy(pending);
+}
+
+/* The CREATE or SEAL of this segment, if whoever sent it is still there. */
+static void answer_request(struct pool *pool, struct segment *segment, int status,
+                           const struct reason *why)
+{
+    if (segment->request) {
+        answer(pool, segment->request, status, 0, why);
+    }
+}
+
+static void notify(struct pool *pool, enum gttd_event_kind kind, const struct segment *segment,
+                   const struct owner *owner)
+{
+    pool->notify(pool->data, kind, segment, owner);
+}
+
+static void touch(struct pool *pool, struct segment *segment)
+{
+    segment->last_use = ++pool->use_clock;
+    segment->last_use_ms = loop_now_ms();
+}
+
+static struct segment *find_name(struct pool *pool, uid_t uid, const char *name)
+{
+    list_for_each(pos, &pool->segments)
+    {
+        struct segment *segment = list_entry(pos, struct segment, link);
+        if (segment->account->uid == uid && !strcmp(segment->name, name)) {
+            return segment;
+        }
+    }
+    return NULL;
+}
+
+struct segment *pool_next(struct pool *pool, const struct owner *owner, uint64_t cursor)
+{
+    list_for_each(pos, &pool->segments)
+    {
+        struct segment *segment = list_entry(pos, struct segment, link);
+        if (segment->id > cursor && owner_sees(owner, segment->account->uid)) {
+            return segment;
+        }
+    }
+    return NULL;
+}
+
+/* owner becomes who makes this segment, which has no memory yet. */
+static int set_writer(struct pool *pool, struct segment *segment, struct owner *owner)
+{
+    struct lease *lease;
+    int r = lease_create(owner, segment, &lease);
+    if (r < 0) {
+        return r;
+    }
+    segment->writer = lease;
+    segment->writer_pid = owner->pid;
+    memcpy(segment->writer_label, owner->label, sizeof segment->writer_label);
+    segment->state = GTTD_CLAIMED;
+    /* a new id, at the end of the list: ids ascend, and one of a former filler means nothing now */
+    segment->id = ++pool->next_id;
+    list_remove(&segment->link);
+    list_append(&pool->segments, &segment->link);
+    touch(pool, segment);
+    return 0;
+}
+
+static int new_segment(struct pool *pool, struct owner *owner, const char *name,
+                       struct segment **ret, struct reason *why)
+{
+    if (owner->account->n_segments >= pool->limits.segments_per_user) {
+        return reason_set(why, -EDQUOT, "this user has %u segments, the most there may be",
+                          owner->account->n_segments);
+    }
+    struct segment *segment = segment_create(owner->account, name);
+    if (!segment || set_writer(pool, segment, owner) < 0) {
+        if (segment) {
+            segment_destroy(segment);
+        }
+        return reason_set(why, -ENOMEM, "gttd itself is out of memory");
+    }
+    segment->pool = pool;
+    *ret = segment;
+    return 0;
+}
+
+static void free_memory(struct segment *segment)
+{
+    if (segment->memory) {
+        memory_discard(segment->memory);
+        segment->memory = NULL;
+    }
+}
+
+/* A sealed segment that nobody can reach any more goes. */
+static void collect(struct segment *segment)
+{
+    if (segment->state == GTTD_SEALED && !segment->name[0] && !segment->n_leases) {
+        free_memory(segment);
+        segment_destroy(segment);
+    }
+}
+
+static void refuse_waiters(struct pool *pool, struct segment *segment, int status,
+                           const struct reason *why)
+{
+    list_for_each(pos, &segment->waiters)
+    {
+        answer(pool, list_entry(pos, struct pending, segment_link), status, 0, why);
+    }
+}
+
+/*
+ * The filler is gone and the segment is empty again. The first waiter that wants to fill takes
+ * over; the rest keep waiting. Without such a one the segment and all waits end.
+ */
+static void hand_over(struct pool *pool, struct segment *segment)
+{
+    struct reason why;
+    list_for_each(pos, &segment->waiters)
+    {
+        struct pending *pending = list_entry(pos, struct pending, segment_link);
+        if (!pending->fill || !segment->name[0]) {
+            continue;
+        }
+        if (set_writer(pool, segment, pending->owner) == 0) {
+            segment->was_claimed = true;
+            answer(pool, pending, 0, GTTD_ROLE_FILLER, NULL);
+            return;
+        }
+        reason_set(&why, -ENOMEM, "gttd itself is out of memory");
+        answer(pool, pending, -ENOMEM, 0, &why);
+    }
+    reason_set(&why, -ENOENT, "pid %d, which was to fill %s, has given up",
+               (int)segment->writer_pid, segment->name);
+    refuse_waiters(pool, segment, -ENOENT, &why);
+    segment_destroy(segment);
+}
+
+/* The writer's hold on an unsealed segment ends: so does what it wrote. */
+static void abandon(struct pool *pool, struct segment *segment, const struct owner *owner)
+{
+    struct reason why;
+    reason_set(&why, -ECANCELED, "closed before it was made");
+    answer_request(pool, segment, -ECANCELED, &why);
+    if (segment->memory) {
+        notify(pool, GTTD_EVENT_DROPPED, segment, owner);
+        free_memory(segment);
+    }
+    hand_over(pool, segment);
+}
+
+static void release(struct pool *pool, struct lease *lease)
+{
+    struct segment *segment = lease->segment;
+    const struct owner *owner = lease->owner;
+    bool was_writer = segment->writer == lease;
+    lease_destroy(lease);
+    if (segment->state == GTTD_SEALING) {
+        return; /* all of it was there when the seal was asked for: let it be sealed */
+    }
+    if (was_writer) {
+        abandon(pool, segment, owner);
+        return;
+    }
+    touch(pool, segment);
+    notify(pool, GTTD_EVENT_CLOSED, segment, owner);
+    collect(segment);
+}
+
+static int open_sealed(struct pool *pool, struct owner *owner, struct segment *segment,
+                       struct reason *why)
+{
+    struct lease *lease;
+    if (owner->n_leases >= LEASES_PER_OWNER) {
+        return reason_set(why, -EDQUOT, "this client has %d leases, the most there may be",
+                          LEASES_PER_OWNER);
+    }
+    int r = lease_create(owner, segment, &lease);
+    if (r < 0) {
+        return reason_set(why, r, "gttd itself is out of memory");
+    }
+    touch(pool, segment);
+    notify(pool, GTTD_EVENT_OPENED, segment, owner);
+    return 0;
+}
+
+static int wait_for(struct owner *owner, struct segment *segment, uint32_t serial, bool fill,
+                    struct reason *why)
+{
+    struct pending *pending;
+    if (owner->n_pendings >= PENDINGS_PER_OWNER) {
+        return reason_set(why, -EDQUOT, "this client waits for %d answers already",
+                          PENDINGS_PER_OWNER);
+    }
+    int r = pending_create(owner, segment, GTTD_OP_OPEN, serial, true, &pending);
+    if (r < 0) {
+        return reason_set(why, r, "gttd itself is out of memory");
+    }
+    pending->fill = fill;
+    return POOL_LATER;
+}
+
+int pool_open(struct pool *pool, struct owner *owner, uint32_t serial, const char *name,
+              uint32_t flags, struct segment **ret, enum gttd_role *ret_role, struct reason *why)
+{
+    struct segment *segment = find_name(pool, owner->uid, name);
+    int r;
+    if (!segment && !(flags & GTTD_OPEN_FILL)) {
+        return reason_set(why, -ENOENT, "there is no segment %s", name);
+    }
+    if (!segment) {
+        r = owner->n_leases < LEASES_PER_OWNER
+                ? new_segment(pool, owner, name, &segment, why)
+                : reason_set(why, -EDQUOT, "this client has too many leases");
+        if (r == 0) {
+            segment->was_claimed = true;
+            *ret_role = GTTD_ROLE_FILLER;
+            *ret = segment;
+        }
+        return r;
+    }
+    if (segment->state == GTTD_SEALED) {
+        r = open_sealed(pool, owner, segment, why);
+        if (r == 0) {
+            *ret_role = GTTD_ROLE_LEASE;
+            *ret = segment;
+        }
+        return r;
+    }
+    if (segment->writer && segment->writer->owner == owner && segment->state != GTTD_SEALING) {
+        return reason_set(why, -EDEADLK, "this client is itself filling %s", name);
+    }
+    if (!(flags & GTTD_OPEN_WAIT)) {
+        return reason_set(why, -EAGAIN, "pid %d is filling %s", (int)segment->writer_pid, name);
+    }
+    return wait_for(owner, segment, serial, flags & GTTD_OPEN_FILL, why);
+}
+
+/* Main thread, from the worker: the memory of a CREATE is there, or it failed. */
+static void on_populated(struct memory *memory)
+{
+    struct segment *segment = memory->segment;
+    struct pool *pool = segment->pool;
+    struct owner *owner = segment->writer->owner;
+    if (memory->result == 0) {
+        segment->state = GTTD_FILLING;
+        touch(pool, segment);
+        answer_request(pool, segment, 0, NULL);
+        notify(pool, GTTD_EVENT_CREATED, segment, owner);
+        return;
+    }
+    log_line(LOG_WARNING, "segment %s (uid %d, pid %d): %s", segment->name, (int)owner->uid,
+             (int)owner->pid, memory->why.text);
+    answer_request(pool, segment, memory->result, &memory->why);
+    free_memory(segment);
+    segment->state = GTTD_CLAIMED;
+    if (!segment->was_claimed) {
+        release(pool, segment->writer);
+    }
+}
+
+static int check_create(struct pool *pool, const struct gttd_create_req *req, uint64_t chunk_bytes,
+                        struct reason *why)
+{
+    if (req->memory_class != GTTD_MEMORY_DEFAULT) {
+        return reason_set(why, -EOPNOTSUPP, "the %s heap has no write-combined memory",
+                          pool->heap->ops->name);
+    }
+    if (!req->size_bytes || req->size_bytes % GTTD_ALIGN_BYTES || chunk_bytes % GTTD_ALIGN_BYTES) {
+        return reason_set(why, -EINVAL, "sizes of segments and chunks are multiples of 2 MiB");
+    }
+    if (chunk_bytes > pool->heap->chunk_max_bytes) {
+        char limit[SIZE_TEXT_MAX];
+        return reason_set(why, -EINVAL, "chunks of the %s heap have at most %s",
+                          pool->heap->ops->name, size_text(pool->heap->chunk_max_bytes, limit));
+    }
+    if (!gttd_chunk_count(req->size_bytes, chunk_bytes)) {
+        return reason_set(why, -EINVAL, "a segment has at most %u chunks", GTTD_CHUNKS_MAX);
+    }
+    return 0;
+}
+
+/* The segment a CREATE is about: the one this owner has claimed, or a new one. */
+static int create_target(struct pool *pool, struct owner *owner, const char *name,
+                         struct segment **ret, struct reason *why)
+{
+    struct segment *segment = name[0] ? find_name(pool, owner->uid, name) : NULL;
+    if (!segment) {
+        if (owner->n_leases >= LEASES_PER_OWNER) {
+            return reason_set(why, -EDQUOT, "this client has too many leases");
+        }
+        return new_segment(pool, owner, name, ret, why);
+    }
+    if (segment->state == GTTD_SEALED) {
+        return reason_set(why, -EEXIST, "%s exists and is sealed", name);
+    }
+    if (segment->state != GTTD_CLAIMED || segment->writer->owner != owner) {
+        return reason_set(why, -EEXIST, "pid %d is filling %s", (int)segment->writer_pid, name);
+    }
+    *ret = segment;
+    return 0;
+}
+
+int pool_create(struct pool *pool, struct owner *owner, uint32_t serial,
+                const struct gttd_create_req *req, struct reason *why)
+{
+    uint64_t max = pool->heap->chunk_max_bytes;
+    uint64_t chunk_bytes = req->chunk_bytes        ? req->chunk_bytes
+                           : req->size_bytes < max ? req->size_bytes
+                                                   : max;
+    struct segment *segment;
+    struct pending *pending;
+    int r = check_create(pool, req, chunk_bytes, why);
+    if (r == 0 && owner->n_pendings >= PENDINGS_PER_OWNER) {
+        r = reason_set(why, -EDQUOT, "this client waits for too many answers already");
+    }
+    if (r < 0) {
+        return r;
+    }
+    r = create_target(pool, owner, req->name, &segment, why);
+    if (r < 0) {
+        return r;
+    }
+    r = pool_make_room(pool, owner->account, req->size_bytes,
+                       gttd_chunk_count(req->size_bytes, chunk_bytes), why);
+    if (r < 0) {
+        goto fail;
+    }
+    r = pending_create(owner, segment, GTTD_OP_CREATE, serial, false, &pending);
+    if (r == 0) {
+        r = memory_create(pool->heap, pool->worker, &pool->debt, &pool->quota, owner->account,
+                          req->size_bytes, chunk_bytes, &segment->memory);
+        if (r < 0) {
+            pending_destroy(pending);
+        }
+    }
+    if (r < 0) {
+        reason_set(why, r, "gttd itself is out of memory");
+        goto fail;
+    }
+    segment->memory->segment = segment;
+    list_append(&pool->memories, &segment->memory->link);
+    segment->state = GTTD_POPULATING;
+    memory_populate(segment->memory, on_populated);
+    return POOL_LATER;
+fail:
+    if (!segment->was_claimed) {
+        release(pool, segment->writer);
+    }
+    return r;
+}
+
+/* Main thread, from the worker. */
+static void on_sealed(struct memory *memory)
+{
+    struct segment *segment = memory->segment;
+    struct pool *pool = segment->pool;
+    const struct owner *owner = segment->writer ? segment->writer->owner : NULL;
+    segment->state = GTTD_SEALED;
+    segment->writer = NULL; /* its lease stays */
+    touch(pool, segment);
+    answer_request(pool, segment, 0, NULL);
+    notify(pool, GTTD_EVENT_SEALED, segment, owner);
+    list_for_each(pos, &segment->waiters)
+    {
+        struct pending *pending = list_entry(pos, struct pending, segment_link);
+        struct reason why;
+        int r = open_sealed(pool, pending->owner, segment, &why);
+        answer(pool, pending, r, GTTD_ROLE_LEASE, &why);
+    }
+    collect(segment);
+}
+
+int pool_seal(struct owner *owner, const struct gttd_seal_req *req, struct reason *why)
+{
+    struct lease *lease = owner_find_lease(owner, req->id);
+    struct pending *pending;
+    if (!lease) {
+        return reason_set(why, -ENOENT, "this client holds no such segment");
+    }
+    struct segment *segment = lease->segment;
+    if (segment->writer != lease || segment->state != GTTD_FILLING) {
+        return reason_set(why, -EINVAL, "not being filled by this client");
+    }
+    if (!segment->was_named) {
+        return reason_set(why, -EINVAL, "an anonymous segment cannot be sealed");
+    }
+    if (!segment->name[0]) {
+        return reason_set(why, -ESTALE, "its name was dropped while it was being filled");
+    }
+    int r = pending_create(owner, segment, GTTD_OP_SEAL, req->hdr.serial, false, &pending);
+    if (r < 0) {
+        return reason_set(why, r, "gttd itself is out of memory");
+    }
+    memcpy(segment->digest, req->digest, sizeof segment->digest);
+    memcpy(segment->metadata, req->metadata, sizeof segment->metadata);
+    segment->metadata_size = req->metadata_size;
+    segment->state = GTTD_SEALING;
+    memory_seal(segment->memory, on_sealed);
+    return POOL_LATER;
+}
+
+int pool_chunk(struct owner *owner, uint64_t id, uint32_t index, int *ret_fd, uint64_t *ret_bytes,
+               struct reason *why)
+{
+    struct lease *lease = owner_find_lease(owner, id);
+    if (!lease) {
+        return reason_set(why, -ENOENT, "this client holds no such segment");
+    }
+    const struct segment *segment = lease->segment;
+    if (segment->state != GTTD_FILLING && segment->state != GTTD_SEALED) {
+        return reason_set(why, -EBUSY, "the segment has no memory yet or is being sealed");
+    }
+    if (index >= segment->memory->n_chunks) {
+        return reason_set(why, -EINVAL, "chunk %u of %u", index, segment->memory->n_chunks);
+    }
+    *ret_fd = segment->memory->chunks[index].fd;
+    *ret_bytes = segment->memory->chunks[index].size_bytes;
+    return 0;
+}
+
+int pool_close(struct pool *pool, struct owner *owner, uint64_t id, struct reason *why)
+{
+    struct lease *lease = owner_find_lease(owner, id);
+    if (!lease) {
+        return reason_set(why, -ENOENT, "this client holds no such segment");
+    }
+    release(pool, lease);
+    return 0;
+}
+
+int pool_cancel(struct pool *pool, struct owner *owner, uint32_t serial, struct reason *why)
+{
+    struct pending *pending = owner_find_pending(owner, serial);
+    if (!pending || pending->op != GTTD_OP_OPEN) {
+        return reason_set(why, -ENOENT, "no OPEN with this serial is waiting");
+    }
+    reason_set(why, -ECANCELED, "the wait was cancelled");
+    answer(pool, pending, -ECANCELED, 0, why);
+    return 0;
+}
+
+static struct segment *drop_target(struct pool *pool, const struct owner *owner, uint64_t id,
+                                   const char *name)
+{
+    if (!id) {
+        return find_name(pool, owner->uid, name);
+    }
+    struct segment *segment = pool_next(pool, owner, id - 1);
+    return segment && segment->id == id && segment->name[0] ? segment : NULL;
+}
+
+int pool_drop(struct pool *pool, struct owner *owner, uint64_t id, const char *name, uint32_t flags,
+              struct reason *why)
+{
+    struct segment *segment = drop_target(pool, owner, id, name);
+    if (!segment) {
+        return id ? reason_set(why, -ENOENT, "there is no named segment %llu",
+                               (unsigned long long)id)
+                  : reason_set(why, -ENOENT, "there is no segment %s", name);
+    }
+    bool force = flags & GTTD_DROP_FORCE;
+    if (segment->state != GTTD_SEALED && !force) {
+        return reason_set(why, -EBUSY, "pid %d is filling it", (int)segment->writer_pid);
+    }
+    if (segment->n_leases && !force) {
+        return reason_set(why, -EBUSY, "it is leased %u times", segment->n_leases);
+    }
+    log_line(LOG_INFO, "segment %s (uid %d): dropped by uid %d, pid %d", segment->name,
+             (int)segment->account->uid, (int)owner->uid, (int)owner->pid);
+    notify(pool, GTTD_EVENT_DROPPED, segment, owner);
+    memset(segment->name, 0, sizeof segment->name);
+    struct reason dropped;
+    reason_set(&dropped, -ENOENT, "it was dropped by pid %d", (int)owner->pid);
+    refuse_waiters(pool, segment, -ENOENT, &dropped);
+    collect(segment);
+    return 0;
+}
+
+void pool_owner_gone(struct pool *pool, struct owner *owner)
+{
+    list_for_each(pos, &owner->pendings)
+    {
+        pending_destroy(list_entry(pos, struct pending, owner_link));
+    }
+    while (!list_empty(&owner->leases)) { /* releasing one may, for all we know, touch others */
+        release(pool, list_entry(owner->leases.next, struct lease, owner_link));
+    }
+}
+
+void pool_shut_down(struct pool *pool)
+{
+    struct reason why;
+    reason_set(&why, -ESHUTDOWN, "gttd is ending");
+    list_for_each(pos, &pool->segments)
+    {
+        struct segment *segment = list_entry(pos, struct segment, link);
+        refuse_waiters(pool, segment, -ESHUTDOWN, &why);
+        answer_request(pool, segment, -ESHUTDOWN, &why);
+    }
+}
+
+void pool_init(struct pool *pool, struct heap *heap, struct worker *worker,
+               const struct limits *limits)
+{
+    *pool = (struct pool){.heap = heap, .worker = worker, .limits = *limits};
+    list_init(&pool->segments);
+    list_init(&pool->memories);
+    quota_init(&pool->quota);
+}
+
+void pool_finish(struct pool *pool)
+{
+    list_for_each(pos, &pool->segments)
+    {
+        struct segment *segment = list_entry(pos, struct segment, link);
+        segment->memory = NULL; /* freed below */
+        segment_destroy(segment);
+    }
+    list_for_each(memory_pos, &pool->memories)
+    {
+        memory_destroy(list_entry(memory_pos, struct memory, link));
+    }
+    quota_finish(&pool->quota);
+}

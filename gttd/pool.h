@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The table of segments and the rules: who may create, seal, open, close and drop what; single
+ * flight and its takeover; admission and eviction. It does not know sockets: whoever asks is a
+ * struct owner, late answers and news go out through callbacks.
+ *
+ * Functions that take *why fill it in when they fail. POOL_LATER means that pool::answer follows.
+ */
+#ifndef GTTD_POOL_H
+#define GTTD_POOL_H
+
+#include "admission.h"
+#include "segment.h"
+
+#define POOL_LATER 1
+
+struct pool {
+    struct heap *heap;
+    struct worker *worker;
+    struct limits limits;
+    struct quota quota;
+    struct memory_debt debt;
+    struct list segments; /* struct segment */
+    struct list memories; /* struct memory, also such as no segment has any more */
+    uint64_t next_id;
+    uint64_t use_clock;
+    uint64_t n_evictions;
+    /*
+     * The late answer to a request: status 0, or negative with *why. For an OPEN, role says what
+     * the owner got of pending->segment. pending is freed when this returns. It must not call the
+     * pool.
+     */
+    void (*answer)(void *data, const struct pending *pending, int status, enum gttd_role role,
+                   const struct reason *why);
+    /* Something happened to a segment; owner is who did it, NULL for the pool itself. Same rule. */
+    void (*notify)(void *data, enum gttd_event_kind kind, const struct segment *segment,
+                   const struct owner *owner);
+    void *data; /* for both */
+};
+
+void pool_init(struct pool *pool, struct heap *heap, struct worker *worker,
+               const struct limits *limits);
+/* After worker_stop(), with no owner left. */
+void pool_finish(struct pool *pool);
+
+int pool_open(struct pool *pool, struct owner *owner, uint32_t serial, const char *name,
+              uint32_t flags, struct segment **ret, enum gttd_role *ret_role, struct reason *why);
+int pool_create(struct pool *pool, struct owner *owner, uint32_t serial,
+                const struct gttd_create_req *req, struct reason *why);
+int pool_seal(struct owner *owner, const struct gttd_seal_req *req, struct reason *why);
+/* The fd stays the segment's. */
+int pool_chunk(struct owner *owner, uint64_t id, uint32_t index, int *ret_fd, uint64_t *ret_bytes,
+               struct reason *why);
+int pool_close(struct pool *pool, struct owner *owner, uint64_t id, struct reason *why);
+/* End the OPEN with this serial; it is answered with -ECANCELED. */
+int pool_cancel(struct pool *pool, struct owner *owner, uint32_t serial, struct reason *why);
+int pool_drop(struct pool *pool, struct owner *owner, uint64_t id, const char *name, uint32_t flags,
+              struct reason *why);
+/* The first visible segment with an id above cursor, or NULL. */
+struct segment *pool_next(struct pool *pool, const struct owner *owner, uint64_t cursor);
+
+/* Forget an owner: its requests are not answered any more, its holds are given back. */
+void pool_owner_gone(struct pool *pool, struct owner *owner);
+/* Answer every request that waits with -ESHUTDOWN. */
+void pool_shut_down(struct pool *pool);
+
+/* True if what concerns uid is this owner's business: its own, and everything for root. */
+bool owner_sees(const struct owner *owner, uid_t uid);
+
+#endif

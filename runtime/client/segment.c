@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: MIT */
+/* libgtt: segments as handles; open, create, seal, close. How they are mapped is mapping.h's. */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "connection.h"
+#include "gttd_util.h"
+#include "mapping.h"
+
+#define CANCEL_TIMEOUT_MS 5000
+
+static_assert((int)GTT_OPEN_WAIT == (int)GTTD_OPEN_WAIT, "");
+static_assert((int)GTT_OPEN_FILL == (int)GTTD_OPEN_FILL, "");
+static_assert(GTT_METADATA_MAX == GTTD_METADATA_MAX && GTT_DIGEST_SIZE == GTTD_DIGEST_SIZE, "");
+
+struct gtt_segment {
+    struct gtt *gtt;
+    uint64_t id;
+    bool sealed;
+    bool immutable;
+    uint8_t digest[GTTD_DIGEST_SIZE];
+    uint32_t metadata_size;
+    uint8_t metadata[GTTD_METADATA_MAX];
+    struct mapping mapping;
+};
+
+static void forget_segment(struct gtt_segment *segment)
+{
+    if (segment) {
+        mapping_finish(&segment->mapping);
+        free(segment);
+    }
+}
+
+/* Tell gttd that this connection does not want id any more; a lost connection has told it already.
+ */
+static int close_id(struct gtt *gtt, uint64_t id, const char *what)
+{
+    struct gttd_close_req req = {.id = id};
+    union gttd_msg msg;
+    return gtt_call(gtt, &req.hdr, sizeof req, GTTD_OP_CLOSE, what, &msg, NULL);
+}
+
+static int new_segment(struct gtt *gtt, uint64_t id, uint64_t size_bytes, uint64_t chunk_bytes,
+                       uint32_t n_chunks, struct gtt_segment **ret)
+{
+    struct gtt_segment *segment = calloc(1, sizeof *segment);
+    int r = segment ? mapping_init(&segment->mapping, size_bytes, chunk_bytes, n_chunks) : -ENOMEM;
+    if (r < 0) {
+        free(segment);
+        close_id(gtt, id, "close");
+        return gtt_fail(gtt, r, "out of memory");
+    }
+    segment->gtt = gtt;
+    segment->id = id;
+    *ret = segment;
+    return 0;
+}
+
+/* ---- claims ---- */
+
+static int add_claim(struct gtt *gtt, uint64_t id, const char *name)
+{
+    struct claim *claim = calloc(1, sizeof *claim);
+    if (!claim) {
+        close_id(gtt, id, "close");
+        return gtt_fail(gtt, -ENOMEM, "out of memory");
+    }
+    claim->id = id;
+    strcpy(claim->name, name);
+    claim->next = gtt->claims;
+    gtt->claims = claim;
+    return 1;
+}
+
+/* Returns its id, 0 if there is none. */
+static uint64_t remove_claim(struct gtt *gtt, const char *name)
+{
+    for (struct claim **at = &gtt->claims; *at; at = &(*at)->next) {
+        struct claim *claim = *at;
+        if (!strcmp(claim->name, name)) {
+            uint64_t id = claim->id;
+            *at = claim->next;
+            free(claim);
+            return id;
+        }
+    }
+    return 0;
+}
+
+int gtt_abandon(struct gtt *gtt, const char *name)
+{
+    uint64_t id = name ? remove_claim(gtt, name) : 0;
+    if (!id) {
+        return gtt_fail(gtt, -ENOENT, "%s: not claimed by this connection", name ? name : "");
+    }
+    return close_id(gtt, id, name);
+}
+
+/* ---- open, create, close ---- */
+
+/* The wait was long enough. What happened instead at the last moment is as good: 0 and *msg. */
+static int cancel_open(struct gtt *gtt, uint32_t serial, const char *name, union gttd_msg *msg)
+{
+    struct gttd_close_req req = {.wait_serial = serial};
+    union gttd_msg closed;
+    uint32_t close_serial;
+    int r = gtt_request(gtt, &req.hdr, sizeof req, GTTD_OP_CLOSE, &close_serial);
+    if (r < 0) {
+        return r;
+    }
+    int r_open = gtt_reply(gtt, GTTD_OP_OPEN, serial, CANCEL_TIMEOUT_MS, name, msg, NULL);
+    r = r_open;
+    if (r_open != -ETIMEDOUT && gtt->fd >= 0) {
+        char open_error[sizeof gtt->error];
+        memcpy(open_error, gtt->error, sizeof open_error);
+        r = gtt_reply(gtt, GTTD_OP_CLOSE, close_serial, CANCEL_TIMEOUT_MS, name, &closed, NULL);
+        r = r == -ENOENT || r == 0 ? r_open : r;
+        memcpy(gtt->error, open_error, sizeof open_error);
+    }
+    if (r == -ETIMEDOUT) { /* replies would be out of step from here on */
+        return gtt_lost(gtt, r, "no answer in time");
+    }
+    if (r == -ECANCELED) {
+        return gtt_fail(gtt, -ETIMEDOUT, "%s: still being filled by another process", name);
+    }
+    return r;
+}
+
+int gtt_open(struct gtt *gtt, const char *name, uint32_t flags, int timeout_ms,
+             struct gtt_segment **ret_segment)
+{
+    struct gttd_open_req req = {.flags = flags};
+    union gttd_msg msg;
+    uint32_t serial;
+    struct gtt_segment *segment;
+    int r = gtt_copy_name(gtt, name, req.name);
+    if (r < 0) {
+        return r;
+    }
+    r = gtt_request(gtt, &req.hdr, sizeof req, GTTD_OP_OPEN, &serial);
+    if (r < 0) {
+        return r;
+    }
+    bool waits = (flags & GTT_OPEN_WAIT) && timeout_ms >= 0;
+    r = gtt_reply(gtt, GTTD_OP_OPEN, serial, waits ? timeout_ms : -1, name, &msg, NULL);
+    if (r == -ETIMEDOUT) {
+        r = cancel_open(gtt, serial, name, &msg);
+    }
+    if (r < 0) {
+        return r;
+    }
+    const struct gttd_open_rsp *rsp = &msg.open_rsp;
+    if (rsp->role == GTTD_ROLE_FILLER) {
+        return add_claim(gtt, rsp->id, name);
+    }
+    r = new_segment(gtt, rsp->id, rsp->size_bytes, rsp->chunk_bytes, rsp->n_chunks, &segment);
+    if (r < 0) {
+        return r;
+    }
+    segment->sealed = true;
+    segment->immutable = rsp->flags & GTTD_SEGMENT_IMMUTABLE;
+    segment->metadata_size = rsp->metadata_size;
+    memcpy(segment->digest, rsp->digest, sizeof segment->digest);
+    memcpy(segment->metadata, rsp->metadata, sizeof segment->metadata);
+    *ret_segment = segment;
+    return 0;
+}
+
+int gtt_create(struct gtt *gtt, const struct gtt_create_params *params,
+               struct gtt_segment **ret_segment)
+{
+    struct gttd_create_req req = {.size_bytes = params->size_bytes,
+                                  .chunk_bytes = params->chunk_bytes,
+                                  .memory_class = params->write_combined ? GTTD_MEMORY_WC
+                                                                         : GTTD_MEMORY_DEFAULT};
+    union gttd_msg msg;
+    int r = params->name ? gtt_copy_name(gtt, params->name, req.name) : 0;
+    if (r < 0) {
+        return r;
+    }
+    r = gtt_call(gtt, &req.hdr, sizeof req, GTTD_OP_CREATE,
+                 params->name ? params->name : "an anonymous segment", &msg, NULL);
+    if (r < 0) {
+        return r;
+    }
+    const struct gttd_create_rsp *rsp = &msg.create_rsp;
+    if (params->name) {
+        remove_claim(gtt, params->name);
+    }
+    return new_segment(gtt, rsp->id, rsp->size_bytes, rsp->chunk_bytes, rsp->n_chunks, ret_segment);
+}
+
+void gtt_segment_close(struct gtt_segment *segment)
+{
+    if (segment) {
+        close_id(segment->gtt, segment->id, "close");
+        forget_segment(segment);
+    }
+}
+
+void gtt_segment_get_info(const struct gtt_segment *segment, struct gtt_segment_info *ret)
+{
+    *ret = (struct gtt_segment_info){.id = segment->id,
+                                     .size_bytes = segment->mapping.size_bytes,
+                                     .chunk_bytes = segment->mapping.chunk_bytes,
+                                     .n_chunks = segment->mapping.n_chunks,
+                                     .metadata_size = segment->metadata_size,
+                                     .sealed = segment->sealed,
+                                     .immutable = segment->immutable,
+                                     .digest = segment->digest,
+                                     .metadata = segment->metadata};
+}
+
+/* ---- chunks and mapping ---- */
+
+int gtt_segment_chunk_fd(struct gtt_segment *segment, uint32_t index, int *ret_fd)
+{
+    struct gtt *gtt = segment->gtt;
+    struct mapping *mapping = &segment->mapping;
+    if (index >= mapping->n_chunks) {
+        return gtt_fail(gtt, -EINVAL, "chunk %u of %u", index, mapping->n_chunks);
+    }
+    if (mapping->fds[index] < 0) {
+        struct gttd_chunk_req req = {.id = segment->id, .index = index};
+        union gttd_msg msg;
+        AUTO_FD fd = -1;
+        int r = gtt_call(gtt, &req.hdr, sizeof req, GTTD_OP_CHUNK, "chunk", &msg, &fd);
+        if (r < 0) {
+            return r;
+        }
+        if (msg.chunk_rsp.id != segment->id || msg.chunk_rsp.index != index ||
+            !mapping_fits(mapping, index, fd)) {
+            return gtt_lost(gtt, -EPROTO, "a chunk that is not the one asked for");
+        }
+        mapping->fds[index] = take_fd(&fd);
+    }
+    *ret_fd = mapping->fds[index];
+    return 0;
+}
+
+static int fetch_chunks(struct gtt_segment *segment)
+{
+    int fd, r = 0;
+    for (uint32_t i = 0; i < segment->mapping.n_chunks && r == 0; i++) {
+        r = gtt_segment_chunk_fd(segment, i, &fd);
+    }
+    return r;
+}
+
+int gtt_segment_map(struct gtt_segment *segment, bool writable, void **ret_base)
+{
+    struct gtt *gtt = segment->gtt;
+    struct mapping *mapping = &segment->mapping;
+    if (writable && segment->sealed) {
+        return gtt_fail(gtt, -EACCES, "a sealed segment cannot be mapped writable");
+    }
+    if (!mapping->mapped || (writable && !mapping->writable)) {
+        int r = fetch_chunks(segment);
+        if (r < 0) {
+            return r;
+        }
+        r = mapping_map(mapping, writable);
+        if (r < 0) {
+            return gtt_fail(gtt, r, "mapping a segment: %s", strerror(-r));
+        }
+    }
+    *ret_base = mapping->base;
+    return 0;
+}
+
+/* ---- seal and verify ---- */
+
+static int digest_of(struct gtt_segment *segment, uint8_t ret_digest[static GTTD_DIGEST_SIZE])
+{
+    void *base;
+    int r = gtt_segment_map(segment, false, &base);
+    if (r == 0) {
+        r = gtt_digest(base, segment->mapping.size_bytes, ret_digest);
+        if (r < 0) {
+            gtt_fail(segment->gtt, r, "out of memory");
+        }
+    }
+    return r;
+}
+
+/* The wire part of a seal, while nothing of the segment is mapped here. */
+static int call_seal(struct gtt_segment *segment, const struct gttd_seal_req *filled)
+{
+    struct gttd_seal_req req = *filled;
+    union gttd_msg msg;
+    int r = gtt_call(segment->gtt, &req.hdr, sizeof req, GTTD_OP_SEAL, "seal", &msg, NULL);
+    if (r == 0) {
+        segment->sealed = true;
+        segment->immutable = msg.seal_rsp.flags & GTTD_SEGMENT_IMMUTABLE;
+        segment->metadata_size = req.metadata_size;
+        memcpy(segment->digest, req.digest, sizeof segment->digest);
+        memcpy(segment->metadata, req.metadata, sizeof segment->metadata);
+        mapping_close_fds(&segment->mapping); /* gttd has read-only ones now */
+    }
+    return r;
+}
+
+int gtt_segment_seal(struct gtt_segment *segment, const uint8_t *digest, const void *metadata,
+                     size_t metadata_size)
+{
+    struct gtt *gtt = segment->gtt;
+    struct mapping *mapping = &segment->mapping;
+    struct gttd_seal_req req = {.id = segment->id, .metadata_size = (uint32_t)metadata_size};
+    int r = 0;
+    if (metadata_size > GTT_METADATA_MAX) {
+        return gtt_fail(gtt, -EINVAL, "metadata has at most %d bytes", GTT_METADATA_MAX);
+    }
+    if (segment->sealed) {
+        return gtt_fail(gtt, -EINVAL, "it is sealed already");
+    }
+    if (metadata_size) {
+        memcpy(req.metadata, metadata, metadata_size);
+    }
+    if (digest) {
+        memcpy(req.digest, digest, sizeof req.digest);
+    } else {
+        r = digest_of(segment, req.digest);
+    }
+    if (r < 0) {
+        return r;
+    }
+    bool was_mapped = mapping->mapped, was_writable = mapping->writable;
+    if (was_mapped) { /* the kernel seals nothing that somebody could write to */
+        r = mapping_unmap(mapping);
+        if (r < 0) {
+            return gtt_fail(gtt, r, "unmapping a segment: %s", strerror(-r));
+        }
+    }
+    r = call_seal(segment, &req);
+    if (!was_mapped) {
+        return r;
+    }
+    int r_map = r == 0 ? fetch_chunks(segment) : 0;
+    if (r_map == 0) {
+        r_map = mapping_map(mapping, r < 0 && was_writable);
+        if (r_map < 0) {
+            gtt_fail(gtt, r_map, "mapping a segment again: %s", strerror(-r_map));
+        }
+    }
+    return r < 0 ? r : r_map;
+}
+
+int gtt_segment_verify(struct gtt_segment *segment)
+{
+    uint8_t digest[GTTD_DIGEST_SIZE];
+    if (!segment->sealed) {
+        return gtt_fail(segment->gtt, -EINVAL, "it is not sealed");
+    }
+    int r = digest_of(segment, digest);
+    if (r == 0 && memcmp(digest, segment->digest, sizeof digest)) {
+        r = gtt_fail(segment->gtt, -EBADMSG, "the segment is not what was sealed: digest differs");
+    }
+    return r;
+}
