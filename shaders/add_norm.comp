@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * x += rmsnorm(y) * post; z = rmsnorm(x) * next: the end of one half of a layer and the start of
+ * the next. One workgroup per token; an invocation reads back only what it wrote itself.
+ */
+#version 460
+#extension GL_GOOGLE_include_directive : require
+#include "common.glsl"
+
+PUSH(ADD_NORM_FIELDS);
+
+void main()
+{
+    uint token = gl_WorkGroupID.x;
+    if (token >= p.step_p.n) {
+        return;
+    }
+    uint vecs = p.width / 4;
+    uint first = token * vecs;
+    float sum = 0.0;
+    for (uint i = gl_LocalInvocationID.x; i < vecs; i += WG) {
+        vec4 y = p.y.v[first + i];
+        sum += dot(y, y);
+    }
+    float y_scale = inversesqrt(workgroup_add(sum) / float(p.width) + p.eps);
+    sum = 0.0;
+    for (uint i = gl_LocalInvocationID.x; i < vecs; i += WG) {
+        vec4 x = p.x.v[first + i] + p.y.v[first + i] * p.post.v[i] * y_scale;
+        p.x.v[first + i] = x;
+        sum += dot(x, x);
+    }
+    float x_scale = inversesqrt(workgroup_add(sum) / float(p.width) + p.eps);
+    for (uint i = gl_LocalInvocationID.x; i < vecs; i += WG) {
+        p.z.v[first + i] = p.x.v[first + i] * p.next.v[i] * x_scale;
+    }
+}
