@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: MIT */
+/* A model bound to a device: checked against what the shaders can do, its pipelines made. */
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "vk.h"
+
+#define HEAD_DIM_MAX 256 /* rope_store.comp, attention.comp */
+#define TURN         6.283185307179586476925286766559L
+
+static int check_weight(const struct weight *w, const char *name, struct err *err)
+{
+    uint32_t block; /* elements in 16 bytes */
+    switch (w->type) {
+    case WEIGHT_F32:
+        block = 4;
+        break;
+    case WEIGHT_F16:
+    case WEIGHT_BF16:
+        block = 8;
+        break;
+    case WEIGHT_Q4:
+    case WEIGHT_Q8:
+        block = 32;
+        break;
+    default:
+        return err_set(err, -ENOTSUP, "%s: weight type %u is unknown to the shaders", name,
+                       w->type);
+    }
+    bool quantized = w->type == WEIGHT_Q4 || w->type == WEIGHT_Q8;
+    if (quantized && w->group != 32 && w->group != 64 && w->group != 128) {
+        return err_set(err, -ENOTSUP, "%s: groups of %u elements", name, w->group);
+    }
+    if (w->cols % block || (quantized && w->cols % w->group)) {
+        return err_set(err, -ENOTSUP, "%s: rows of %u elements are not whole blocks of %u", name,
+                       w->cols, quantized ? w->group : block);
+    }
+    return 0;
+}
+
+static int check_model(const struct model *model, struct err *err)
+{
+    const struct model_config *c = &model->config;
+    if (c->head_dim > HEAD_DIM_MAX || c->head_dim % 2) {
+        return err_set(err, -ENOTSUP, "head_dim %u: the shaders need an even one of at most %d",
+                       c->head_dim, HEAD_DIM_MAX);
+    }
+    if (c->hidden % 4 || c->ffn % 4) {
+        return err_set(err, -ENOTSUP, "hidden %u and ffn %u must be multiples of 4", c->hidden,
+                       c->ffn);
+    }
+    int r = check_weight(&model->embed, "embed", err);
+    if (r == 0) {
+        r = check_weight(&model->head, "head", err);
+    }
+    for (uint32_t l = 0; l < c->n_layers && r == 0; l++) {
+        const struct model_layer *layer = &model->layers[l];
+        const struct {
+            const struct weight *w;
+            const char *name;
+        } matrices[] = {{&layer->qkv, "qkv"},
+                        {&layer->attn_out, "attn_out"},
+                        {&layer->gate_up, "gate_up"},
+                        {&layer->down, "down"}};
+        for (int m = 0; m < 4 && r == 0; m++) {
+            r = check_weight(matrices[m].w, matrices[m].name, err);
+            if (r < 0) {
+                err_prefix(err, r, "layer %u", l);
+            }
+        }
+    }
+    return r;
+}
+
+/* How many subgroups a workgroup can fall into at most. */
+static uint32_t slots(const struct backend *backend, uint32_t wg)
+{
+    uint32_t min = backend->device->physical.min_subgroup_size;
+    return (wg + min - 1) / min;
+}
+
+static int vector_pipeline(struct backend *backend, enum shader_id shader, uint32_t wg,
+                           struct err *err, VkPipeline *ret)
+{
+    uint32_t spec[] = {[SPEC_WG] = wg, [SPEC_SLOTS] = slots(backend, wg)};
+    return vkc_pipeline_get(backend->device, shader, spec, 2, err, ret);
+}
+
+int vk_embed_pipeline(struct backend_model *bm, struct err *err, VkPipeline *ret)
+{
+    const struct weight *w = &bm->model->embed;
+    uint32_t wg = bm->backend->tuning.token_wg;
+    uint32_t spec[] = {
+        [SPEC_WG] = wg,
+        [SPEC_SLOTS] = slots(bm->backend, wg),
+        [SPEC_TYPE] = w->type,
+        [SPEC_AFFINE] = w->bias_off != 0,
+        [SPEC_GROUP] = w->group ? w->group : 32,
+    };
+    return vkc_pipeline_get(bm->backend->device, SHADER_embed, spec, 5, err, ret);
+}
+
+int vk_matmul_pipeline(struct backend_model *bm, const struct weight *w, uint32_t tile,
+                       struct err *err, VkPipeline *ret)
+{
+    const struct vk_tuning *tuning = &bm->backend->tuning;
+    uint32_t spec[] = {
+        [SPEC_WG] = tuning->matmul_wg,
+        [SPEC_SLOTS] = slots(bm->backend, tuning->matmul_wg),
+        [SPEC_TYPE] = w->type,
+        [SPEC_AFFINE] = w->bias_off != 0,
+        [SPEC_GROUP] = w->group ? w->group : 32,
+        [SPEC_ROWS] = tuning->matmul_rows,
+        [SPEC_TILE] = tile,
+    };
+    return vkc_pipeline_get(bm->backend->device, SHADER_matmul, spec, 7, err, ret);
+}
+
+/* All that decoding and prefill use; what only LOGITS_ALL needs is made when it is asked for. */
+static int make_pipelines(struct backend_model *bm, struct err *err)
+{
+    struct backend *backend = bm->backend;
+    const struct vk_tuning *tuning = &backend->tuning;
+    const struct {
+        enum shader_id shader;
+        uint32_t wg;
+        VkPipeline *ret;
+    } vectors[] = {
+        {SHADER_rmsnorm, tuning->token_wg, &bm->rmsnorm},
+        {SHADER_add_norm, tuning->token_wg, &bm->add_norm},
+        {SHADER_geglu, tuning->token_wg, &bm->geglu},
+        {SHADER_rope_store, tuning->head_wg, &bm->rope_store},
+        {SHADER_attention, tuning->head_wg, &bm->attention},
+    };
+    int r = 0;
+    for (size_t i = 0; i < sizeof vectors / sizeof vectors[0] && r == 0; i++) {
+        r = vector_pipeline(backend, vectors[i].shader, vectors[i].wg, err, vectors[i].ret);
+    }
+    VkPipeline made; /* the device keeps it; record.c asks again */
+    if (r == 0) {
+        r = vk_embed_pipeline(bm, err, &made);
+    }
+    if (r == 0) {
+        r = vk_matmul_pipeline(bm, &bm->model->head, 1, err, &made);
+    }
+    for (uint32_t l = 0; l < bm->model->config.n_layers; l++) {
+        const struct model_layer *layer = &bm->model->layers[l];
+        const struct weight *matrices[] = {&layer->qkv, &layer->attn_out, &layer->gate_up,
+                                           &layer->down};
+        for (int m = 0; m < 4 && r == 0; m++) {
+            r = vk_matmul_pipeline(bm, matrices[m], 1, err, &made);
+            if (r == 0) {
+                r = vk_matmul_pipeline(bm, matrices[m], tuning->matmul_tile, err, &made);
+            }
+        }
+    }
+    return r;
+}
+
+/* For rotation.glsl: what part of a turn each pair of a head moves per position, in 2^-64. */
+static int make_turns(struct backend_model *bm, struct err *err)
+{
+    const struct model_config *c = &bm->model->config;
+    uint32_t half = c->head_dim / 2;
+    int r = vkc_buffer_init(bm->backend->device, VKC_SHARED, 2ull * half * sizeof(uint64_t),
+                            "rotation", err, &bm->turns);
+    if (r < 0) {
+        return r;
+    }
+    uint64_t *turns = bm->turns.map; /* [2, half] */
+    for (uint32_t i = 0; i < half; i++) {
+        long double exponent = -2.0L * i / c->head_dim;
+        long double local = powl(c->rope_theta_local, exponent);
+        long double global = powl(c->rope_theta_global, exponent) / c->rope_factor_global;
+        turns[i] = (uint64_t)(fmodl(local / TURN, 1.0L) * 0x1p64L);
+        turns[half + i] = (uint64_t)(fmodl(global / TURN, 1.0L) * 0x1p64L);
+    }
+    return 0;
+}
+
+int vk_bind(struct backend *backend, const struct model *model, struct err *err,
+            struct backend_model **ret, enum weight_path *ret_path)
+{
+    int r = check_model(model, err);
+    if (r < 0) {
+        return r;
+    }
+    struct backend_model *bm = calloc(1, sizeof *bm);
+    if (!bm) {
+        return err_set(err, -ENOMEM, "no memory for a bound model");
+    }
+    bm->backend = backend;
+    bm->model = model;
+    enum weight_path path;
+    r = vk_weights_init(backend, &model->memory, err, &bm->weights, &path);
+    if (r < 0) {
+        goto fail;
+    }
+    r = make_turns(bm, err);
+    if (r < 0) {
+        goto fail;
+    }
+    r = make_pipelines(bm, err);
+    if (r < 0) {
+        goto fail;
+    }
+    vkc_cache_save(backend->device);
+    r = vkc_checked(backend->instance, 0, err);
+    if (r < 0) {
+        goto fail;
+    }
+    *ret = bm;
+    *ret_path = path;
+    return 0;
+fail:
+    vk_unbind(bm);
+    return r;
+}
+
+void vk_unbind(struct backend_model *bm)
+{
+    if (!bm) {
+        return;
+    }
+    vkc_buffer_finish(bm->backend->device, &bm->turns);
+    vk_weights_finish(bm->backend, &bm->weights);
+    free(bm);
+}

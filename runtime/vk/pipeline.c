@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+/* Compute pipelines: a shader and its specialization constants, made on first use. */
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vkc.h"
+
+struct vkc_pipeline {
+    struct vkc_pipeline *next; /* vkc_device::pipelines */
+    enum shader_id shader;
+    uint32_t n_spec;
+    uint32_t spec[VKC_SPEC_MAX];
+    VkPipeline handle;
+};
+
+static int create_handle(struct vkc_device *device, struct vkc_pipeline *pipeline, struct err *err)
+{
+    const struct shader *shader = &shaders[pipeline->shader];
+    VkShaderModuleCreateInfo module_info = {
+        .sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO,
+        .codeSize = shader->size_bytes,
+        .pCode = shader->words,
+    };
+    VkShaderModule module;
+    int r = vkc_err(err, device->vk.CreateShaderModule(device->handle, &module_info, NULL, &module),
+                    "vkCreateShaderModule");
+    if (r < 0) {
+        return r;
+    }
+    VkSpecializationMapEntry entries[VKC_SPEC_MAX];
+    for (uint32_t i = 0; i < pipeline->n_spec; i++) {
+        entries[i] = (VkSpecializationMapEntry){.constantID = i,
+                                                .offset = i * (uint32_t)sizeof(uint32_t),
+                                                .size = sizeof(uint32_t)};
+    }
+    VkSpecializationInfo spec = {
+        .mapEntryCount = pipeline->n_spec,
+        .pMapEntries = entries,
+        .dataSize = pipeline->n_spec * sizeof(uint32_t),
+        .pData = pipeline->spec,
+    };
+    VkComputePipelineCreateInfo info = {
+        .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
+        .stage =
+            {
+                .sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
+                .stage = VK_SHADER_STAGE_COMPUTE_BIT,
+                .module = module,
+                .pName = "main",
+                .pSpecializationInfo = &spec,
+            },
+        .layout = device->layout,
+    };
+    r = vkc_err(err,
+                device->vk.CreateComputePipelines(device->handle, device->cache, 1, &info, NULL,
+                                                  &pipeline->handle),
+                "vkCreateComputePipelines");
+    device->vk.DestroyShaderModule(device->handle, module, NULL);
+    return r;
+}
+
+int vkc_pipeline_get(struct vkc_device *device, enum shader_id shader, const uint32_t *spec,
+                     uint32_t n_spec, struct err *err, VkPipeline *ret)
+{
+    assert(n_spec <= VKC_SPEC_MAX);
+    for (struct vkc_pipeline *p = device->pipelines; p; p = p->next) {
+        if (p->shader == shader && p->n_spec == n_spec &&
+            memcmp(p->spec, spec, n_spec * sizeof *spec) == 0) {
+            *ret = p->handle;
+            return 0;
+        }
+    }
+    struct vkc_pipeline *pipeline = calloc(1, sizeof *pipeline);
+    if (!pipeline) {
+        return err_set(err, -ENOMEM, "no memory for a pipeline");
+    }
+    pipeline->shader = shader;
+    pipeline->n_spec = n_spec;
+    memcpy(pipeline->spec, spec, n_spec * sizeof *spec);
+    int r = create_handle(device, pipeline, err);
+    if (r < 0) {
+        free(pipeline);
+        return err_prefix(err, r, "shader %s", shaders[shader].name);
+    }
+    vkc_name(device, VK_OBJECT_TYPE_PIPELINE, (uint64_t)pipeline->handle, shaders[shader].name);
+    pipeline->next = device->pipelines;
+    device->pipelines = pipeline;
+    *ret = pipeline->handle;
+    return 0;
+}
+
+void vkc_pipelines_destroy(struct vkc_device *device)
+{
+    while (device->pipelines) {
+        struct vkc_pipeline *p = device->pipelines;
+        device->pipelines = p->next;
+        device->vk.DestroyPipeline(device->handle, p->handle, NULL);
+        free(p);
+    }
+}

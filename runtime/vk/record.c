@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: MIT */
+/* From operations to dispatches, and from a forward pass to command buffers that are replayed. */
+#include <assert.h>
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "vk.h"
+
+const uint32_t vk_batches[VK_N_BATCHES] = {1, 8, VK_BATCH_MAX};
+
+/* A submission's work is bounded: a GPU that is busy for two seconds is taken for hung. */
+#define SEGMENT_FLOPS 100e9
+
+/* One op's surroundings. */
+struct op {
+    struct backend_state *state;
+    VkCommandBuffer cmd;
+    uint32_t batch;
+    struct err *err;
+};
+
+static uint64_t act(const struct op *op, enum vk_act act)
+{
+    return op->state->acts.address + op->state->act_off[act];
+}
+
+static uint64_t weight_at(const struct op *op, uint64_t off)
+{
+    return vk_weights_address(&op->state->bm->weights, off);
+}
+
+static const struct model_config *config_of(const struct op *op)
+{
+    return &op->state->bm->model->config;
+}
+
+static void dispatch(const struct op *op, VkPipeline pipeline, const void *push,
+                     uint32_t push_bytes, uint32_t x, uint32_t y, uint32_t z)
+{
+    vkc_dispatch(op->state->bm->backend->device, op->cmd, pipeline, push, push_bytes, x, y, z);
+}
+
+static int record_matmul(const struct op *op, const struct weight *w, uint64_t x, uint64_t y,
+                         bool last_only)
+{
+    struct backend_model *bm = op->state->bm;
+    const struct vk_tuning *tuning = &bm->backend->tuning;
+    bool one = last_only || op->batch == 1;
+    uint32_t tile = one ? 1 : tuning->matmul_tile;
+    VkPipeline pipeline;
+    int r = vk_matmul_pipeline(bm, w, tile, op->err, &pipeline);
+    if (r < 0) {
+        return r;
+    }
+    uint64_t data = weight_at(op, w->data_off);
+    struct push_matmul push = {
+        .data = data,
+        .scale = w->scale_off ? weight_at(op, w->scale_off) : data,
+        .bias = w->bias_off ? weight_at(op, w->bias_off) : data,
+        .x = x,
+        .y = y,
+        .step_p = op->state->step.address,
+        .rows = w->rows,
+        .cols = w->cols,
+        .last_only = last_only,
+    };
+    uint32_t groups = (w->rows + tuning->matmul_rows - 1) / tuning->matmul_rows;
+    uint32_t folds = (groups + 65534) / 65535;
+    uint32_t tiles = one ? 1 : (op->batch + tile - 1) / tile;
+    dispatch(op, pipeline, &push, sizeof push, (groups + folds - 1) / folds, tiles, folds);
+    return 0;
+}
+
+static int record_embed(const struct op *op)
+{
+    struct backend_model *bm = op->state->bm;
+    const struct weight *w = &bm->model->embed;
+    VkPipeline pipeline;
+    int r = vk_embed_pipeline(bm, op->err, &pipeline);
+    if (r < 0) {
+        return r;
+    }
+    uint64_t data = weight_at(op, w->data_off);
+    struct push_embed push = {
+        .data = data,
+        .scale = w->scale_off ? weight_at(op, w->scale_off) : data,
+        .bias = w->bias_off ? weight_at(op, w->bias_off) : data,
+        .x = act(op, ACT_X),
+        .step_p = op->state->step.address,
+        .cols = w->cols,
+        .factor = sqrtf((float)w->cols),
+    };
+    dispatch(op, pipeline, &push, sizeof push, op->batch, 1, 1);
+    return 0;
+}
+
+static int record_attn_norm(const struct op *op, uint32_t layer)
+{
+    const struct backend_model *bm = op->state->bm;
+    struct push_rmsnorm push = {
+        .x = act(op, ACT_X),
+        .w = weight_at(op, bm->model->layers[layer].input_norm_off),
+        .z = act(op, ACT_Z),
+        .step_p = op->state->step.address,
+        .width = config_of(op)->hidden,
+        .eps = config_of(op)->rms_eps,
+    };
+    dispatch(op, bm->rmsnorm, &push, sizeof push, op->batch, 1, 1);
+    return 0;
+}
+
+static int record_add_norm(const struct op *op, uint64_t post_off, uint64_t next_off)
+{
+    struct push_add_norm push = {
+        .x = act(op, ACT_X),
+        .y = act(op, ACT_Y),
+        .post = weight_at(op, post_off),
+        .next = weight_at(op, next_off),
+        .z = act(op, ACT_Z),
+        .step_p = op->state->step.address,
+        .width = config_of(op)->hidden,
+        .eps = config_of(op)->rms_eps,
+    };
+    dispatch(op, op->state->bm->add_norm, &push, sizeof push, op->batch, 1, 1);
+    return 0;
+}
+
+static uint64_t v_address(const struct op *op, const struct vk_kv *kv)
+{
+    (void)op;
+    return kv->buffer.address + kv->buffer.size_bytes / 2;
+}
+
+static int record_rope_store(const struct op *op, uint32_t layer)
+{
+    const struct backend_model *bm = op->state->bm;
+    const struct model_config *c = config_of(op);
+    const struct vk_kv *kv = &op->state->kv[layer];
+    uint64_t table = c->layer_is_global[layer] ? c->head_dim / 2 * sizeof(uint64_t) : 0;
+    struct push_rope_store push = {
+        .qkv = act(op, ACT_QKV),
+        .q_norm = weight_at(op, bm->model->layers[layer].q_norm_off),
+        .k_norm = weight_at(op, bm->model->layers[layer].k_norm_off),
+        .turns = bm->turns.address + table,
+        .q = act(op, ACT_Q),
+        .k = kv->buffer.address,
+        .v = v_address(op, kv),
+        .step_p = op->state->step.address,
+        .n_heads = c->n_heads,
+        .n_kv_heads = c->n_kv_heads,
+        .head_dim = c->head_dim,
+        .row_halfs = vk_row_halfs(c),
+        .ring = kv->ring,
+        .eps = c->rms_eps,
+        .query_scale = c->query_scale,
+    };
+    dispatch(op, bm->rope_store, &push, sizeof push, c->n_heads + 2 * c->n_kv_heads, op->batch, 1);
+    return 0;
+}
+
+static int record_attention(const struct op *op, uint32_t layer)
+{
+    const struct model_config *c = config_of(op);
+    const struct vk_kv *kv = &op->state->kv[layer];
+    struct push_attention push = {
+        .q = act(op, ACT_Q),
+        .k = kv->buffer.address,
+        .v = v_address(op, kv),
+        .att = act(op, ACT_ATT),
+        .step_p = op->state->step.address,
+        .heads_per_kv = c->n_heads / c->n_kv_heads,
+        .head_dim = c->head_dim,
+        .row_halfs = vk_row_halfs(c),
+        .ring = kv->ring,
+        .window = c->layer_is_global[layer] ? 0 : c->window,
+    };
+    dispatch(op, op->state->bm->attention, &push, sizeof push, c->n_heads, op->batch, 1);
+    return 0;
+}
+
+static int record_geglu(const struct op *op)
+{
+    const struct backend_model *bm = op->state->bm;
+    struct push_geglu push = {
+        .gate_up = act(op, ACT_GATE_UP),
+        .h = act(op, ACT_H),
+        .step_p = op->state->step.address,
+        .ffn = config_of(op)->ffn,
+    };
+    uint32_t wg = bm->backend->tuning.token_wg;
+    dispatch(op, bm->geglu, &push, sizeof push, (push.ffn / 4 + wg - 1) / wg, op->batch, 1);
+    return 0;
+}
+
+int vk_record_op(struct backend_state *state, VkCommandBuffer cmd, enum backend_op which,
+                 uint32_t layer, uint32_t batch, bool last_only, struct err *err)
+{
+    struct op op = {state, cmd, batch, err};
+    const struct model *model = state->bm->model;
+    const struct model_layer *l = &model->layers[layer];
+    bool is_last_layer = layer + 1 == model->config.n_layers;
+    switch (which) {
+    case OP_EMBED:
+        return record_embed(&op);
+    case OP_ATTN_NORM:
+        return record_attn_norm(&op, layer);
+    case OP_QKV:
+        return record_matmul(&op, &l->qkv, act(&op, ACT_Z), act(&op, ACT_QKV), false);
+    case OP_ROPE_STORE:
+        return record_rope_store(&op, layer);
+    case OP_ATTENTION:
+        return record_attention(&op, layer);
+    case OP_ATTN_OUT:
+        return record_matmul(&op, &l->attn_out, act(&op, ACT_ATT), act(&op, ACT_Y), false);
+    case OP_ATTN_ADD:
+        return record_add_norm(&op, l->post_attn_norm_off, l->pre_ffn_norm_off);
+    case OP_GATE_UP:
+        return record_matmul(&op, &l->gate_up, act(&op, ACT_Z), act(&op, ACT_GATE_UP), false);
+    case OP_GEGLU:
+        return record_geglu(&op);
+    case OP_DOWN:
+        return record_matmul(&op, &l->down, act(&op, ACT_H), act(&op, ACT_Y), false);
+    case OP_FFN_ADD:
+        return record_add_norm(&op, l->post_ffn_norm_off,
+                               is_last_layer ? model->final_norm_off
+                                             : model->layers[layer + 1].input_norm_off);
+    case OP_HEAD:
+        return record_matmul(&op, &model->head, act(&op, ACT_Z),
+                             last_only ? state->last.device.address : state->all.device.address,
+                             last_only);
+    case OP_COUNT:
+        break;
+    }
+    assert(!"no such operation");
+    return -EINVAL;
+}
+
+/* A forward pass under way: the segment being recorded and what it holds so far. */
+struct pass {
+    struct backend_state *state;
+    struct vk_recording *recording;
+    uint32_t batch;
+    double flops; /* in the last command buffer */
+    struct err *err;
+};
+
+static int start_segment(struct pass *pass)
+{
+    struct vk_recording *recording = pass->recording;
+    int r = vkc_cmd_begin(pass->state->bm->backend->device, pass->err,
+                          &recording->cmds[recording->n_cmds]);
+    if (r == 0) {
+        recording->n_cmds++;
+        pass->flops = 0;
+    }
+    return r;
+}
+
+static VkCommandBuffer current(const struct pass *pass)
+{
+    return pass->recording->cmds[pass->recording->n_cmds - 1];
+}
+
+static int end_segment(struct pass *pass)
+{
+    return vkc_cmd_end(pass->state->bm->backend->device, current(pass), pass->err);
+}
+
+/* Every op reads what the one before it wrote. */
+static int append(struct pass *pass, enum backend_op which, uint32_t layer, bool last_only)
+{
+    vkc_barrier(pass->state->bm->backend->device, current(pass), VKC_SHADER_TO_SHADER);
+    return vk_record_op(pass->state, current(pass), which, layer, pass->batch, last_only,
+                        pass->err);
+}
+
+static double layer_flops(const struct pass *pass, uint32_t layer)
+{
+    const struct model_config *c = &pass->state->bm->model->config;
+    const struct model_layer *l = &pass->state->bm->model->layers[layer];
+    const struct weight *matrices[] = {&l->qkv, &l->attn_out, &l->gate_up, &l->down};
+    double flops = 4.0 * c->n_heads * c->head_dim * pass->state->kv[layer].ring;
+    for (int m = 0; m < 4; m++) {
+        flops += 2.0 * matrices[m]->rows * matrices[m]->cols;
+    }
+    return flops * pass->batch;
+}
+
+static int append_layer(struct pass *pass, uint32_t layer)
+{
+    double flops = layer_flops(pass, layer);
+    if (pass->flops > 0 && pass->flops + flops > SEGMENT_FLOPS) {
+        int r = end_segment(pass);
+        if (r == 0) {
+            r = start_segment(pass);
+        }
+        if (r < 0) {
+            return r;
+        }
+    }
+    pass->flops += flops;
+    /* From the second layer on, the FFN_ADD before has normed already. */
+    for (int which = layer == 0 ? OP_ATTN_NORM : OP_QKV; which <= OP_FFN_ADD; which++) {
+        int r = append(pass, (enum backend_op)which, layer, false);
+        if (r < 0) {
+            return r;
+        }
+    }
+    return 0;
+}
+
+static int append_head(struct pass *pass, enum logits_want want)
+{
+    struct backend_state *state = pass->state;
+    struct vkc_device *device = state->bm->backend->device;
+    const struct vk_logits *logits = want == LOGITS_LAST ? &state->last : &state->all;
+    int r = append(pass, OP_HEAD, 0, want == LOGITS_LAST);
+    if (r < 0) {
+        return r;
+    }
+    uint64_t rows = want == LOGITS_LAST ? 1 : pass->batch;
+    vkc_barrier(device, current(pass), VKC_SHADER_TO_COPY);
+    vkc_copy(device, current(pass), &logits->device, 0, &logits->host, 0,
+             rows * state->bm->model->config.vocab * sizeof(float));
+    vkc_barrier(device, current(pass), VKC_COPY_TO_HOST);
+    return 0;
+}
+
+static int record_pass(struct pass *pass, enum logits_want want)
+{
+    int r = start_segment(pass);
+    if (r == 0) {
+        r = vk_record_op(pass->state, current(pass), OP_EMBED, 0, pass->batch, false, pass->err);
+    }
+    for (uint32_t l = 0; l < pass->state->bm->model->config.n_layers && r == 0; l++) {
+        r = append_layer(pass, l);
+    }
+    if (r == 0 && want != LOGITS_NONE) {
+        r = append_head(pass, want);
+    }
+    return r < 0 ? r : end_segment(pass);
+}
+
+int vk_record_forward(struct backend_state *state, uint32_t batch_index, enum logits_want want,
+                      struct err *err, const struct vk_recording **ret)
+{
+    struct vk_recording *slot = &state->recordings[batch_index][want];
+    if (slot->n_cmds > 0) {
+        *ret = slot;
+        return 0;
+    }
+    if (want == LOGITS_ALL) {
+        int r = vk_state_need_all(state, err);
+        if (r < 0) {
+            return r;
+        }
+    }
+    struct vk_recording recording = {
+        .cmds = calloc(state->bm->model->config.n_layers, sizeof *recording.cmds)};
+    if (!recording.cmds) {
+        return err_set(err, -ENOMEM, "no memory for command buffers");
+    }
+    struct pass pass = {state, &recording, vk_batches[batch_index], 0, err};
+    int r = record_pass(&pass, want);
+    if (r < 0) {
+        for (uint32_t i = 0; i < recording.n_cmds; i++) {
+            vkc_cmd_free(state->bm->backend->device, recording.cmds[i]);
+        }
+        free(recording.cmds);
+        return r;
+    }
+    *slot = recording;
+    *ret = slot;
+    return 0;
+}

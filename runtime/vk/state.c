@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: MIT */
+/* One timeline's memory: KV cache, activations, step buffer, logits. */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "vk.h"
+
+/* Slots of a local layer's ring beyond the window: how far back a timeline may be rewound, and at
+ * least a batch, which is stored before its first token attends. */
+#define RING_SLACK 256
+static_assert(RING_SLACK >= VK_BATCH_MAX, "a batch must not overwrite its own window");
+
+uint32_t vk_act_width(const struct model_config *c, enum vk_act act)
+{
+    switch (act) {
+    case ACT_X:
+    case ACT_Y:
+    case ACT_Z:
+        return c->hidden;
+    case ACT_QKV:
+        return (c->n_heads + 2 * c->n_kv_heads) * c->head_dim;
+    case ACT_Q:
+    case ACT_ATT:
+        return c->n_heads * c->head_dim;
+    case ACT_GATE_UP:
+        return 2 * c->ffn;
+    case ACT_H:
+    default:
+        return c->ffn;
+    }
+}
+
+uint32_t vk_row_halfs(const struct model_config *c)
+{
+    return (c->head_dim + 7) / 8 * 8; /* attention.comp reads 16 bytes at a time */
+}
+
+static int create_kv(struct backend_state *state, struct err *err, uint64_t *ret_bytes)
+{
+    const struct model_config *c = &state->bm->model->config;
+    state->kv = calloc(c->n_layers, sizeof *state->kv);
+    if (!state->kv) {
+        return err_set(err, -ENOMEM, "no memory for a state");
+    }
+    uint64_t total = 0;
+    for (uint32_t l = 0; l < c->n_layers; l++) {
+        uint64_t ring = state->max_pos;
+        if (!c->layer_is_global[l] && (uint64_t)c->window + RING_SLACK < ring) {
+            ring = (uint64_t)c->window + RING_SLACK;
+        }
+        state->kv[l].ring = (uint32_t)ring;
+        uint64_t bytes = 2ull * c->n_kv_heads * ring * vk_row_halfs(c) * sizeof(uint16_t);
+        int r = vkc_buffer_init(state->bm->backend->device, VKC_DEVICE, bytes, "KV cache", err,
+                                &state->kv[l].buffer);
+        if (r < 0) {
+            return r;
+        }
+        total += bytes;
+    }
+    *ret_bytes = total;
+    return 0;
+}
+
+static int create_acts(struct backend_state *state, struct err *err)
+{
+    uint64_t size = 0;
+    for (int a = 0; a < ACT_COUNT; a++) {
+        state->act_off[a] = size;
+        uint64_t bytes = (uint64_t)VK_BATCH_MAX *
+                         vk_act_width(&state->bm->model->config, (enum vk_act)a) * sizeof(float);
+        size += (bytes + 255) / 256 * 256;
+    }
+    return vkc_buffer_init(state->bm->backend->device, VKC_DEVICE, size, "activations", err,
+                           &state->acts);
+}
+
+static int create_logits(struct backend_state *state, uint64_t rows, struct err *err,
+                         struct vk_logits *logits)
+{
+    struct vkc_device *device = state->bm->backend->device;
+    uint64_t bytes = rows * state->bm->model->config.vocab * sizeof(float);
+    int r = vkc_buffer_init(device, VKC_DEVICE, bytes, "logits", err, &logits->device);
+    if (r == 0) {
+        r = vkc_buffer_init(device, VKC_READBACK, bytes, "logits (host)", err, &logits->host);
+    }
+    return r;
+}
+
+static void finish_logits(struct backend_state *state, struct vk_logits *logits)
+{
+    vkc_buffer_finish(state->bm->backend->device, &logits->device);
+    vkc_buffer_finish(state->bm->backend->device, &logits->host);
+}
+
+int vk_state_need_all(struct backend_state *state, struct err *err)
+{
+    if (state->all.host.handle) {
+        return 0;
+    }
+    int r = create_logits(state, VK_BATCH_MAX, err, &state->all);
+    if (r < 0) {
+        finish_logits(state, &state->all);
+    }
+    return r;
+}
+
+int vk_state_create(struct backend_model *bm, uint32_t max_pos, struct err *err,
+                    struct backend_state **ret, uint32_t *ret_rewind_max, uint64_t *ret_kv_bytes)
+{
+    if (max_pos == 0) {
+        return err_set(err, -EINVAL, "a timeline of no positions");
+    }
+    struct backend_state *state = calloc(1, sizeof *state);
+    if (!state) {
+        return err_set(err, -ENOMEM, "no memory for a state");
+    }
+    state->bm = bm;
+    state->max_pos = max_pos;
+    uint64_t kv_bytes = 0;
+    int r = create_kv(state, err, &kv_bytes);
+    if (r < 0) {
+        goto fail;
+    }
+    r = create_acts(state, err);
+    if (r < 0) {
+        goto fail;
+    }
+    r = vkc_buffer_init(bm->backend->device, VKC_SHARED, sizeof(struct step), "step", err,
+                        &state->step);
+    if (r < 0) {
+        goto fail;
+    }
+    r = create_logits(state, 1, err, &state->last);
+    if (r < 0) {
+        goto fail;
+    }
+    r = vkc_checked(bm->backend->instance, 0, err);
+    if (r < 0) {
+        goto fail;
+    }
+    bool rings_are_whole = true;
+    for (uint32_t l = 0; l < bm->model->config.n_layers; l++) {
+        rings_are_whole &= state->kv[l].ring == max_pos;
+    }
+    *ret_rewind_max = rings_are_whole ? UINT32_MAX : RING_SLACK;
+    *ret_kv_bytes = kv_bytes;
+    *ret = state;
+    return 0;
+fail:
+    vk_state_destroy(state);
+    return r;
+}
+
+void vk_state_destroy(struct backend_state *state)
+{
+    if (!state) {
+        return;
+    }
+    struct vkc_device *device = state->bm->backend->device;
+    for (uint32_t b = 0; b < VK_N_BATCHES; b++) {
+        for (int w = 0; w <= LOGITS_ALL; w++) {
+            struct vk_recording *recording = &state->recordings[b][w];
+            for (uint32_t i = 0; i < recording->n_cmds; i++) {
+                vkc_cmd_free(device, recording->cmds[i]);
+            }
+            free(recording->cmds);
+        }
+    }
+    finish_logits(state, &state->all);
+    finish_logits(state, &state->last);
+    vkc_buffer_finish(device, &state->step);
+    vkc_buffer_finish(device, &state->acts);
+    for (uint32_t l = 0; state->kv && l < state->bm->model->config.n_layers; l++) {
+        vkc_buffer_finish(device, &state->kv[l].buffer);
+    }
+    free(state->kv);
+    free(state);
+}
