@@ -15,6 +15,7 @@
 #include "checkpoint.h"
 #include "gttd_util.h"
 #include "parallel.h"
+#include "parts.h"
 
 /* Read per pread(); and between two calls of progress, per thread. */
 #define BLOCK_BYTES (8u << 20)
@@ -42,59 +43,6 @@ struct load_plan {
     uint64_t total_bytes;
 };
 
-/* The parts that are stored apart in files and together in the image. */
-struct parts {
-    const char *names[3];
-    uint32_t rows[3];
-    uint32_t n;
-};
-
-static struct parts slot_parts(const struct model_config *c, const struct image_slot *slot)
-{
-    uint32_t q_rows = c->n_heads * c->head_dim, kv_rows = c->n_kv_heads * c->head_dim;
-    switch (slot->kind) {
-    case IMAGE_EMBED:
-        return (struct parts){{"embed_tokens"}, {slot->rows}, 1};
-    case IMAGE_HEAD:
-        return (struct parts){{"head"}, {slot->rows}, 1};
-    case IMAGE_FINAL_NORM:
-        return (struct parts){{"norm"}, {1}, 1};
-    case IMAGE_INPUT_NORM:
-        return (struct parts){{"input_layernorm"}, {1}, 1};
-    case IMAGE_Q_NORM:
-        return (struct parts){{"self_attn.q_norm"}, {1}, 1};
-    case IMAGE_K_NORM:
-        return (struct parts){{"self_attn.k_norm"}, {1}, 1};
-    case IMAGE_POST_ATTN_NORM:
-        return (struct parts){{"post_attention_layernorm"}, {1}, 1};
-    case IMAGE_PRE_FFN_NORM:
-        return (struct parts){{"pre_feedforward_layernorm"}, {1}, 1};
-    case IMAGE_POST_FFN_NORM:
-        return (struct parts){{"post_feedforward_layernorm"}, {1}, 1};
-    case IMAGE_QKV:
-        return (struct parts){{"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"},
-                              {q_rows, kv_rows, kv_rows},
-                              3};
-    case IMAGE_ATTN_OUT:
-        return (struct parts){{"self_attn.o_proj"}, {slot->rows}, 1};
-    case IMAGE_GATE_UP:
-        return (struct parts){{"mlp.gate_proj", "mlp.up_proj"}, {c->ffn, c->ffn}, 2};
-    case IMAGE_DOWN:
-        return (struct parts){{"mlp.down_proj"}, {slot->rows}, 1};
-    }
-    return (struct parts){0};
-}
-
-static void part_name(const struct image_slot *slot, const char *part,
-                      char ret[static CHECKPOINT_NAME_MAX])
-{
-    if (slot->kind < IMAGE_INPUT_NORM) {
-        snprintf(ret, CHECKPOINT_NAME_MAX, "%s", part);
-    } else {
-        snprintf(ret, CHECKPOINT_NAME_MAX, "layers.%" PRIu32 ".%s", slot->layer, part);
-    }
-}
-
 static struct weight_format *slot_format(struct image_formats *formats,
                                          const struct image_slot *slot)
 {
@@ -118,12 +66,11 @@ static struct weight_format *slot_format(struct image_formats *formats,
 static int choose_format(const struct checkpoint *ckpt, const struct model_config *config,
                          const struct image_slot *slot, struct weight_format *ret, struct err *err)
 {
-    struct parts parts = slot_parts(config, slot);
-    for (uint32_t i = 0; i < parts.n; i++) {
-        char name[CHECKPOINT_NAME_MAX];
+    struct part parts[3];
+    uint32_t n_parts = slot_parts(config, slot, parts);
+    for (uint32_t i = 0; i < n_parts; i++) {
         struct checkpoint_matrix m;
-        part_name(slot, parts.names[i], name);
-        int r = checkpoint_matrix(ckpt, name, parts.rows[i], slot->cols, &m, err);
+        int r = checkpoint_matrix(ckpt, parts[i].name, parts[i].rows, slot->cols, &m, err);
         if (r < 0) {
             return r;
         }
@@ -133,9 +80,9 @@ static int choose_format(const struct checkpoint *ckpt, const struct model_confi
         if (i > 0 && (format.type != ret->type || format.group != ret->group ||
                       format.affine != ret->affine)) {
             return err_set(err, -EINVAL,
-                           "%s: tensor %s: is stored in another form than %s of the same layer, "
+                           "%s: tensor %s: is stored in another form than %s, "
                            "with which it is fused",
-                           m.data.file->name, m.data.tensor->name, parts.names[0]);
+                           m.data.file->name, m.data.tensor->name, parts[0].name);
         }
         *ret = format;
     }
@@ -174,14 +121,13 @@ static void add_piece(struct load_plan *plan, struct checkpoint_tensor src, uint
 static int add_matrix(struct load_plan *plan, const struct image_slot *slot, struct err *err)
 {
     const struct weight *w = slot->matrix;
-    struct parts parts = slot_parts(&plan->model.config, slot);
+    struct part parts[3];
+    uint32_t n_parts = slot_parts(&plan->model.config, slot, parts);
     uint64_t data = w->data_off, scale = w->scale_off, bias = w->bias_off;
 
-    for (uint32_t i = 0; i < parts.n; i++) {
-        char name[CHECKPOINT_NAME_MAX];
+    for (uint32_t i = 0; i < n_parts; i++) {
         struct checkpoint_matrix m;
-        part_name(slot, parts.names[i], name);
-        int r = checkpoint_matrix(plan->ckpt, name, parts.rows[i], slot->cols, &m, err);
+        int r = checkpoint_matrix(plan->ckpt, parts[i].name, parts[i].rows, slot->cols, &m, err);
         if (r < 0) {
             return r;
         }
@@ -201,11 +147,10 @@ static int add_matrix(struct load_plan *plan, const struct image_slot *slot, str
 
 static int add_vector(struct load_plan *plan, const struct image_slot *slot, struct err *err)
 {
-    struct parts parts = slot_parts(&plan->model.config, slot);
+    struct part parts[3];
     struct checkpoint_tensor t;
-    char name[CHECKPOINT_NAME_MAX];
-    part_name(slot, parts.names[0], name);
-    int r = checkpoint_vector(plan->ckpt, name, slot->cols, &t, err);
+    slot_parts(&plan->model.config, slot, parts);
+    int r = checkpoint_vector(plan->ckpt, parts[0].name, slot->cols, &t, err);
     if (r == 0) {
         add_piece(plan, t, *slot->vector_off, PIECE_NORM);
     }
