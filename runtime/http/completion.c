@@ -21,7 +21,9 @@ struct completion {
     struct server *server;
     struct answer *answer;
     bool submitted; /* the queue has the answer's job */
-    int socket;     /* libmicrohttpd's */
+    bool logged;
+    struct MHD_Connection *connection;
+    int socket; /* of connection */
     char request_id[65];
     char id[80];
     struct openai_reply reply;
@@ -36,6 +38,9 @@ enum event { EVENT_PIPE, EVENT_TIMEOUT, EVENT_GONE };
 
 static enum event wait_for(const struct completion *c, int timeout_ms)
 {
+    /* The time the engine takes is not the client's idleness: without a timeout libmicrohttpd
+     * leaves its clock alone, and setting one again starts it anew. */
+    MHD_set_connection_option(c->connection, MHD_CONNECTION_OPTION_TIMEOUT, 0u);
     struct pollfd fds[] = {
         {.fd = c->socket, .events = POLLRDHUP},
         {.fd = c->answer->pipe.fd, .events = POLLIN},
@@ -44,6 +49,8 @@ static enum event wait_for(const struct completion *c, int timeout_ms)
     do {
         n = poll(fds, ARRAY_SIZE(fds), timeout_ms);
     } while (n < 0 && errno == EINTR);
+    MHD_set_connection_option(c->connection, MHD_CONNECTION_OPTION_TIMEOUT,
+                              (unsigned)c->server->send_timeout_s);
     if (n < 0 || fds[0].revents) {
         return EVENT_GONE;
     }
@@ -69,12 +76,19 @@ static int check_outcome(struct completion *c, struct openai_error *error)
     return 0;
 }
 
-static void log_outcome(const struct completion *c, const struct openai_outcome *outcome)
+static void log_outcome(struct completion *c, const struct openai_outcome *outcome)
 {
+    c->logged = true;
     call_log(c->server, c->request_id,
              "%zu prompt tokens (%zu cached), %zu answered (%s), first after %.0f ms, then %.1f/s",
              outcome->prompt_tokens, outcome->cached_tokens, outcome->completion_tokens,
              outcome->length ? "length" : "stop", outcome->first_token_ms, outcome->decode_tps);
+}
+
+static void log_failure(struct completion *c, const char *why)
+{
+    c->logged = true;
+    call_log(c->server, c->request_id, "%s", why);
 }
 
 /* Gives the answer back from the queue, where it may be waiting or running. */
@@ -83,6 +97,9 @@ static void completion_destroy(void *data)
     struct completion *c = data;
     if (c->submitted) {
         queue_leave(c->server->queue, &c->answer->job);
+        if (!c->logged) {
+            log_failure(c, "the client left");
+        }
     }
     answer_destroy(c->answer);
     free(c->out);
@@ -119,7 +136,7 @@ static int set_end(struct completion *c)
     struct openai_error error;
     c->next = SEND_END;
     if (check_outcome(c, &error) < 0) {
-        call_log(c->server, c->request_id, "%s", error.message);
+        log_failure(c, error.message);
         return set_out(c, openai_error_json(&error), NULL, DONE_EVENT);
     }
     struct openai_outcome outcome = answer_outcome(c->answer);
@@ -182,8 +199,7 @@ static ssize_t read_stream(void *cls, uint64_t pos, char *buf, size_t capacity)
         }
         int r = set_next(c);
         if (r < 0) {
-            call_log(c->server, c->request_id,
-                     r == -EPIPE ? "the client left" : "out of memory, closing");
+            log_failure(c, r == -EPIPE ? "the client left" : "out of memory");
             return MHD_CONTENT_READER_END_WITH_ERROR;
         }
     }
@@ -234,19 +250,13 @@ static int wait_closed(struct completion *c)
 /* Consumes c. */
 static enum MHD_Result reply_whole(struct call *call, struct completion *c)
 {
-    /* the time the engine takes is not the client's idleness */
-    MHD_set_connection_option(call->connection, MHD_CONNECTION_OPTION_TIMEOUT, 0u);
     int r = wait_closed(c);
-    MHD_set_connection_option(call->connection, MHD_CONNECTION_OPTION_TIMEOUT,
-                              (unsigned)c->server->send_timeout_s);
     enum MHD_Result result = MHD_NO;
     struct openai_error error;
-    if (r < 0) {
-        call_log(c->server, c->request_id, "the client left");
-    } else if (check_outcome(c, &error) < 0) {
-        call_log(c->server, c->request_id, "%s", error.message);
+    if (r == 0 && check_outcome(c, &error) < 0) {
+        log_failure(c, error.message);
         result = call_reply_error(call, &error);
-    } else {
+    } else if (r == 0) {
         struct openai_outcome outcome = answer_outcome(c->answer);
         log_outcome(c, &outcome);
         const struct llm_result *answer = &c->answer->result;
@@ -282,6 +292,7 @@ static struct completion *completion_create(struct call *call, struct answer *an
     }
     c->server = call->server;
     c->answer = answer;
+    c->connection = call->connection;
     c->socket =
         MHD_get_connection_info(call->connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
     memcpy(c->request_id, call->id, sizeof c->request_id);
