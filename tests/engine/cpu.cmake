@@ -4,3 +4,6 @@ target_link_libraries(conformance PUBLIC cpu_backends random_model check m)
 
 gttd_test(conformance_reference SOURCES engine/conformance_reference.c LIBS conformance
           LABELS engine)
+
+gttd_test(conformance_cpu SOURCES engine/conformance_cpu.c LIBS conformance
+          LABELS engine TIMEOUT 300)
