@@ -1,0 +1,9 @@
+# A real gttd process, real sockets.
+add_library(rig STATIC ${CMAKE_CURRENT_LIST_DIR}/rig.c)
+target_link_libraries(rig PUBLIC check gtt gttd_wire)
+target_compile_definitions(rig PUBLIC GTTD_BINARY="$<TARGET_FILE:gttd>")
+add_dependencies(rig gttd)
+
+foreach(name ops flight hostile churn limits lifecycle)
+    gttd_test(${name}_test SOURCES ${CMAKE_CURRENT_LIST_DIR}/${name}_test.c LIBS rig LABELS daemon)
+endforeach()
