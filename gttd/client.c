@@ -108,9 +108,7 @@ void client_send(struct client *client, const struct gttd_hdr *msg, int fd)
 void client_refuse(struct client *client, uint16_t op, uint32_t serial, int status,
                    const char *text)
 {
-    struct gttd_error msg = {.hdr = gttd_header(sizeof msg, op, serial)};
-    msg.hdr.status = status;
-    strncpy(msg.reason, text, sizeof msg.reason - 1);
+    struct gttd_error msg = gttd_error_reply(op, serial, status, text);
     client_send(client, &msg.hdr, -1);
 }
 

@@ -86,7 +86,7 @@ static int do_hello(struct client *client, const union gttd_msg *msg, struct rea
                                  .flags = heap_flags(pool),
                                  .chunk_max_bytes = pool->heap->chunk_max_bytes,
                                  .version = GTTD_VERSION};
-    strncpy(rsp.heap, pool->heap->ops->name, sizeof rsp.heap - 1);
+    gttd_set_text(rsp.heap, sizeof rsp.heap, pool->heap->ops->name);
     client->greeted = true;
     client_send(client, &rsp.hdr, -1);
     return 0;
@@ -115,7 +115,7 @@ static int do_status(struct client *client, const union gttd_msg *msg, struct re
         rsp.n_leases += segment->n_leases;
         rsp.n_waiters += segment->n_waiters;
     }
-    strncpy(rsp.heap, pool->heap->ops->name, sizeof rsp.heap - 1);
+    gttd_set_text(rsp.heap, sizeof rsp.heap, pool->heap->ops->name);
     client_send(client, &rsp.hdr, -1);
     return 0;
 }

@@ -5,7 +5,8 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
+
+#include "gttd_wire.h"
 
 struct segment *segment_create(struct account *account, const char *name)
 {
@@ -16,7 +17,7 @@ struct segment *segment_create(struct account *account, const char *name)
     list_init(&segment->link);
     list_init(&segment->leases);
     list_init(&segment->waiters);
-    strcpy(segment->name, name); /* checked by the decoder */
+    gttd_set_text(segment->name, sizeof segment->name, name);
     segment->was_named = name[0] != '\0';
     segment->state = GTTD_CLAIMED;
     segment->account = account;

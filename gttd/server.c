@@ -24,9 +24,7 @@ static int open_spare(void)
 /* For a connection that gets no client: say why, as far as the socket takes it at once. */
 static void turn_away(int fd, int status, const char *text)
 {
-    struct gttd_error msg = {.hdr = gttd_header(sizeof msg, GTTD_OP_HELLO, 1)};
-    msg.hdr.status = status;
-    strncpy(msg.reason, text, sizeof msg.reason - 1);
+    struct gttd_error msg = gttd_error_reply(GTTD_OP_HELLO, 1, status, text);
     gttd_send(fd, &msg.hdr, -1);
 }
 

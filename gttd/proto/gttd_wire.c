@@ -98,3 +98,18 @@ struct gttd_hdr gttd_header(size_t size, enum gttd_op op, uint32_t serial)
                              .version = GTTD_PROTO_VERSION,
                              .serial = serial};
 }
+
+void gttd_set_text(char *field, size_t size, const char *text)
+{
+    size_t len = strnlen(text, size - 1);
+    memcpy(field, text, len);
+    memset(field + len, 0, size - len);
+}
+
+struct gttd_error gttd_error_reply(unsigned op, uint32_t serial, int status, const char *text)
+{
+    struct gttd_error msg = {gttd_header(sizeof msg, (enum gttd_op)op, serial), ""};
+    msg.hdr.status = status;
+    gttd_set_text(msg.reason, sizeof msg.reason, text);
+    return msg;
+}

@@ -43,6 +43,12 @@ bool gttd_wants_fd(enum gttd_sender sender, const struct gttd_hdr *hdr);
 /* A header for a message of this size and op; status 0. */
 struct gttd_hdr gttd_header(size_t size, enum gttd_op op, uint32_t serial);
 
+/* The reply to a request that failed. text is cut to what fits. */
+struct gttd_error gttd_error_reply(unsigned op, uint32_t serial, int status, const char *text);
+
+/* Copy a string into a field of a message: cut to what fits, zeros behind it. */
+void gttd_set_text(char *field, size_t size, const char *text);
+
 /* Printable ASCII without space, 1 to GTTD_NAME_SIZE - 1 bytes. */
 bool gttd_name_valid(const char *name);
 
