@@ -2,9 +2,9 @@
 /*
  * Gemma's turn format, as code. Owns the template; does not tokenize beyond calling the tokenizer.
  *   <bos><start_of_turn>user\n[system\n\n]TEXT<end_of_turn>\n<start_of_turn>model\n
- * There is no system role: a leading system message goes in front of the first user turn. Texts are
- * trimmed like the template's `| trim`. Roles must alternate user/assistant after an optional
- * system message.
+ * There is no system role: a leading system message goes in front of the first user turn, as it is.
+ * Other texts are trimmed like the template's `| trim`. Roles must alternate user/assistant after
+ * an optional system message, and end with the user's.
  */
 #ifndef TEXT_CHAT_H
 #define TEXT_CHAT_H
