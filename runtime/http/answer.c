@@ -2,6 +2,7 @@
 /* A request to the engine: see answer.h. */
 #include "answer.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,8 @@
 
 /* Far more than any answer has: only a client that does not read at all gets that far behind. */
 #define MAX_BEHIND_BYTES (1u << 20)
+
+static_assert(offsetof(struct answer, job) == 0, "a job is cast to its answer");
 
 static int refuse_oom(struct openai_error *refusal)
 {
@@ -116,9 +119,8 @@ static uint64_t seed_of(const struct openai_request *request)
     return seed;
 }
 
-void answer_run(void *data, struct job *job)
+void answer_run(struct answer *answer, struct llm_session *session)
 {
-    struct answer *answer = (struct answer *)((char *)job - offsetof(struct answer, job));
     const struct openai_request *wish = &answer->request;
     struct llm_request request = {
         .prompt = answer->prompt,
@@ -142,7 +144,7 @@ void answer_run(void *data, struct job *job)
     if (is_cancelled(answer)) {
         answer->result.finish = LLM_FINISH_CANCELLED;
     } else {
-        answer->error = llm_generate(data, &request, &answer->err, &answer->result);
+        answer->error = llm_generate(session, &request, &answer->err, &answer->result);
     }
     pipe_close(&answer->pipe);
 }

@@ -13,7 +13,7 @@
 #include "queue.h"
 
 struct answer {
-    struct job job;
+    struct job job; /* first, so that the one is the other */
     struct openai_request request;
     int32_t *prompt;
     size_t n_prompt;
@@ -34,8 +34,8 @@ int answer_create(const struct llm_engine *engine, uint32_t max_pos, struct open
                   uint64_t arrived_ns, struct openai_error *refusal, struct answer **ret);
 void answer_destroy(struct answer *answer); /* not while a queue has its job; accepts NULL */
 
-/* The queue's run(): data is the llm_session. */
-void answer_run(void *data, struct job *job);
+/* Generate, on the queue's thread; at once over if the job is cancelled already. */
+void answer_run(struct answer *answer, struct llm_session *session);
 
 /* Of an answer that ended well. */
 struct openai_outcome answer_outcome(const struct answer *answer);

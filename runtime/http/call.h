@@ -30,6 +30,7 @@ struct server {
     char fingerprint[24];
     int64_t started; /* seconds since 1970 */
     uint32_t send_timeout_s;
+    uint32_t ping_ms;
     uint32_t max_queue;
     atomic_bool draining;
     atomic_bool broken; /* the engine failed at the latest request */

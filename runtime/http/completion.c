@@ -12,10 +12,6 @@
 #include "answer.h"
 #include "gttd_util.h"
 
-/* Between two signs of life to a client that waits: proxies and browsers give up after less than a
- * minute of silence. */
-#define PING_MS 5000
-
 /* An answer on its way to one client. */
 struct completion {
     struct server *server;
@@ -61,7 +57,6 @@ static enum event wait_for(const struct completion *c, int timeout_ms)
 static int check_outcome(struct completion *c, struct openai_error *error)
 {
     const struct answer *answer = c->answer;
-    atomic_store(&c->server->broken, answer->error < 0);
     if (answer->error < 0) {
         return openai_refuse(error, 500, "engine_failed", NULL, "the engine failed: %s",
                              answer->err.text);
@@ -168,7 +163,7 @@ static int set_next(struct completion *c)
         return set_out(c, openai_role_chunk(&c->reply), NULL, "");
     }
     for (;;) {
-        enum event event = wait_for(c, PING_MS);
+        enum event event = wait_for(c, (int)c->server->ping_ms);
         if (event == EVENT_GONE) {
             return -EPIPE;
         }

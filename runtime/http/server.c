@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 
 #include "answer.h"
@@ -101,15 +102,9 @@ static void wait_for_stop(struct server *server)
     }
 }
 
-/* Take no new connection or request, and give those under way their time. */
-static void drain(struct server *server, struct MHD_Daemon *daemon)
+/* Give answers under way their time. */
+static void drain(struct server *server)
 {
-    atomic_store(&server->draining, true);
-    queue_close(server->queue);
-    int listen_fd = MHD_quiesce_daemon(daemon);
-    if (listen_fd >= 0) {
-        close(listen_fd);
-    }
     int64_t end = now_ms() + or_default(server->params->drain_timeout_ms, 30000);
     while (conns_wait_idle(&server->conns, 100) < 0 && now_ms() < end) {
         conns_reap(&server->conns);
@@ -132,9 +127,24 @@ static int serve(struct server *server, int listen_fd, const char *url, struct e
         server->params->ready(server->params->data, url);
     }
     wait_for_stop(server);
-    drain(server, daemon);
+    atomic_store(&server->draining, true);
+    queue_close(server->queue);
+    /* The socket is ours again, but libmicrohttpd's thread may be about to look at it once more:
+     * close it after that thread has ended. */
+    int quiesced_fd = MHD_quiesce_daemon(daemon);
+    shutdown(quiesced_fd, SHUT_RDWR);
+    drain(server);
     MHD_stop_daemon(daemon);
+    close_fdp(&quiesced_fd);
     return 0;
+}
+
+static void run_job(void *data, struct job *job)
+{
+    struct server *server = data;
+    struct answer *answer = (struct answer *)job;
+    answer_run(answer, server->session);
+    atomic_store(&server->broken, answer->error < 0);
 }
 
 static int open_and_serve(struct server *server, struct err *err)
@@ -148,7 +158,7 @@ static int open_and_serve(struct server *server, struct err *err)
     if (r < 0) {
         return r;
     }
-    r = queue_create(server->max_queue, answer_run, server->session, err, &server->queue);
+    r = queue_create(server->max_queue, run_job, server, err, &server->queue);
     if (r == 0) {
         r = listener_open(params->listen, err, &listener);
     }
@@ -174,6 +184,7 @@ int http_serve(const struct http_params *params, struct err *err)
         .started = time(NULL),
         .max_queue = or_default(params->max_queue, 32),
         .send_timeout_s = or_default(params->send_timeout_s, 30),
+        .ping_ms = or_default(params->ping_ms, 5000),
     };
     llm_engine_info(params->engine, &server.info);
     set_fingerprint(&server);

@@ -20,7 +20,9 @@ struct http_params {
     uint32_t receive_timeout_ms; /* for a whole request to arrive; 0: 60 000 */
     uint32_t send_timeout_s;     /* a client that takes nothing for so long is left; 0: 30 */
     uint32_t drain_timeout_ms;   /* for answers under way when asked to stop; 0: 30 000 */
-    int stop_fd;                 /* borrowed: readable means finish what was begun and return */
+    uint32_t
+        ping_ms; /* a stream's comment after so long a silence, before proxies give up; 0: 5 000 */
+    int stop_fd; /* borrowed: readable means finish what was begun and return */
     /* One line, no newline, from any thread. May be NULL. */
     void (*log)(void *data, const char *text);
     /* Called once, when connections are accepted: the address as a client writes it. May be NULL.

@@ -206,6 +206,25 @@ static void test_slow_reader(void)
     CHECK_EQ(stop(&running), 0);
 }
 
+/* Who waits in a stream hears a comment now and then. */
+static void test_ping(void)
+{
+    struct running running;
+    start(&running, (struct http_params){.ping_ms = 30});
+    char *body = chat_body("Tell me a story.", LONG_FIELDS), *got = NULL;
+    int runs = post_start(running.port, "", body);
+    chat_wait_load(running.port, true, 0);
+    int waits = post_start(running.port, "", body);
+    CHECK(read_until(waits, ": ping\n\n\r\n8\r\n: ping\n\n", &got));
+    CHECK(strstr(got, "\"role\":\"assistant\""));
+    close(runs);
+    CHECK(read_until(waits, "\"delta\":{\"content\":", &got));
+    close(waits);
+    free(got);
+    free(body);
+    CHECK_EQ(stop(&running), 0);
+}
+
 /* --- keys --- */
 
 static void test_key(void)
@@ -400,6 +419,7 @@ int main(void)
     int n_fds = count_fds(NULL);
     test_slow_senders();
     test_slow_reader();
+    test_ping();
     test_key();
     test_addresses();
     test_drain();
