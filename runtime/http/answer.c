@@ -4,6 +4,8 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <float.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -130,7 +132,8 @@ void answer_run(struct answer *answer, struct llm_session *session)
             {
                 .temperature = (float)wish->temperature,
                 .top_k = wish->top_k,
-                .top_p = (float)wish->top_p,
+                /* 0: the best token alone */
+                .top_p = fmaxf((float)wish->top_p, FLT_MIN),
                 .min_p = (float)wish->min_p,
                 .repetition_penalty = (float)wish->repetition_penalty,
                 .seed = seed_of(wish),
@@ -147,6 +150,11 @@ void answer_run(struct answer *answer, struct llm_session *session)
         answer->error = llm_generate(session, &request, &answer->err, &answer->result);
     }
     pipe_close(&answer->pipe);
+}
+
+bool answer_was_refused(const struct answer *answer)
+{
+    return answer->error == -EINVAL || answer->error == -E2BIG;
 }
 
 static double per_second(size_t n, uint64_t ns)

@@ -37,6 +37,9 @@ void answer_destroy(struct answer *answer); /* not while a queue has its job; ac
 /* Generate, on the queue's thread; at once over if the job is cancelled already. */
 void answer_run(struct answer *answer, struct llm_session *session);
 
+/* Its error is about the request, not about the engine. */
+bool answer_was_refused(const struct answer *answer);
+
 /* Of an answer that ended well. */
 struct openai_outcome answer_outcome(const struct answer *answer);
 

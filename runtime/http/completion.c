@@ -57,6 +57,9 @@ static enum event wait_for(const struct completion *c, int timeout_ms)
 static int check_outcome(struct completion *c, struct openai_error *error)
 {
     const struct answer *answer = c->answer;
+    if (answer_was_refused(answer)) {
+        return openai_refuse(error, 400, "invalid_value", NULL, "%s", answer->err.text);
+    }
     if (answer->error < 0) {
         return openai_refuse(error, 500, "engine_failed", NULL, "the engine failed: %s",
                              answer->err.text);

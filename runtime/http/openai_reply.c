@@ -6,10 +6,10 @@
 #include <math.h>
 #include <string.h>
 
-/* Consumes root, which may be NULL. */
+/* Consumes root, which may be NULL. The only reals are times and speeds. */
 static char *dump(json_t *root)
 {
-    char *text = root ? json_dumps(root, JSON_COMPACT) : NULL;
+    char *text = root ? json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL;
     json_decref(root);
     return text;
 }
@@ -85,17 +85,17 @@ static json_t *usage_object(const struct openai_outcome *outcome)
                      "prompt_tokens_details", "cached_tokens", (json_int_t)outcome->cached_tokens);
 }
 
-/* JSON has no infinity, and three decimals are more than a clock here is worth. */
-static double rounded(double x)
+/* JSON has no infinity. */
+static double finite_or_zero(double x)
 {
-    return isfinite(x) ? round(x * 1000) / 1000 : 0;
+    return isfinite(x) ? x : 0;
 }
 
 static json_t *timings_object(const struct openai_outcome *outcome)
 {
-    return json_pack("{s:f, s:f, s:f}", "first_token_ms", rounded(outcome->first_token_ms),
-                     "prefill_tps", rounded(outcome->prefill_tps), "decode_tps",
-                     rounded(outcome->decode_tps));
+    return json_pack("{s:f, s:f, s:f}", "first_token_ms", finite_or_zero(outcome->first_token_ms),
+                     "prefill_tps", finite_or_zero(outcome->prefill_tps), "decode_tps",
+                     finite_or_zero(outcome->decode_tps));
 }
 
 static const char *finish_reason(const struct openai_outcome *outcome)

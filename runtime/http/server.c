@@ -144,7 +144,7 @@ static void run_job(void *data, struct job *job)
     struct server *server = data;
     struct answer *answer = (struct answer *)job;
     answer_run(answer, server->session);
-    atomic_store(&server->broken, answer->error < 0);
+    atomic_store(&server->broken, answer->error < 0 && !answer_was_refused(answer));
 }
 
 static int open_and_serve(struct server *server, struct err *err)

@@ -199,6 +199,26 @@ void chat_finish(struct chat *chat)
     *chat = (struct chat){0};
 }
 
+const char *chat_find_long(int port, const char *question)
+{
+    static char fields[128];
+    /* the end of a turn is in the prompt, so that the penalty makes it rare */
+    for (int seed = 1; seed < 100; seed++) {
+        char probe[sizeof fields + 32];
+        snprintf(fields, sizeof fields, ",\"temperature\":2,\"repetition_penalty\":10,\"seed\":%d",
+                 seed);
+        snprintf(probe, sizeof probe, "%s,\"max_tokens\":600", fields);
+        struct chat chat = chat_ask(port, false, question, probe);
+        bool is_long = chat.status == 200 && chat.completion_tokens == 600;
+        chat_finish(&chat);
+        if (is_long) {
+            return fields;
+        }
+    }
+    fprintf(stderr, "no seed makes a long answer\n");
+    exit(1);
+}
+
 void chat_load(int port, bool *ret_running, int *ret_waiting)
 {
     struct reply reply;

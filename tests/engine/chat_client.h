@@ -24,6 +24,12 @@ struct chat chat_ask(int port, bool stream, const char *question, const char *fi
 struct chat chat_parse(const struct reply *reply);
 void chat_finish(struct chat *chat);
 
+/*
+ * Fields for a request that goes on for at least 600 tokens: nobody can forbid a model to end, so a
+ * seed is searched with which this one does not. In a buffer of ours, until the next call.
+ */
+const char *chat_find_long(int port, const char *question);
+
 /* /health: whether a request runs, and how many wait. */
 void chat_load(int port, bool *ret_running, int *ret_waiting);
 /* Wait for that to be so; fails the test after a minute. */

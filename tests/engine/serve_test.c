@@ -17,12 +17,20 @@
 #define MODEL    "models/wordbook-22m"
 #define MODEL_ID "wordbook-22m"
 #define QUESTION "What does the word candle mean?"
-/* Goes on for long: nearly any token may follow, an end token is one in thousands. */
-#define LONG_FIELDS ",\"temperature\":2,\"top_k\":0,\"top_p\":1,\"seed\":5"
-#define GREEDY      ",\"temperature\":0,\"max_tokens\":48"
+#define GREEDY   ",\"temperature\":0,\"max_tokens\":48"
 
 static struct process server;
 static int port;
+
+#define STORY "Tell me a story."
+static char long_fields[128]; /* see chat_find_long() */
+
+static char *long_body(const char *more)
+{
+    char fields[256];
+    snprintf(fields, sizeof fields, "%s%s", long_fields, more);
+    return chat_body(STORY, fields);
+}
 
 static void start_server(void)
 {
@@ -177,9 +185,9 @@ static void test_stop(void)
 static void test_seed(void)
 {
     const char *fields = ",\"seed\":42,\"max_tokens\":40,\"temperature\":1.5";
-    struct chat first = chat_ask(port, false, "Tell me a story.", fields);
+    struct chat first = chat_ask(port, false, STORY, fields);
     for (int i = 0; i < 4; i++) {
-        struct chat again = chat_ask(port, i % 2, "Tell me a story.", fields);
+        struct chat again = chat_ask(port, i % 2, STORY, fields);
         CHECK(strcmp(again.text, first.text) == 0);
         chat_finish(&again);
         if (i == 1) { /* something else on the timeline in between */
@@ -189,8 +197,7 @@ static void test_seed(void)
     }
     bool differs = false;
     for (int i = 0; i < 3 && !differs; i++) { /* no seed: a random one */
-        struct chat other =
-            chat_ask(port, false, "Tell me a story.", ",\"max_tokens\":40,\"temperature\":1.5");
+        struct chat other = chat_ask(port, false, STORY, ",\"max_tokens\":40,\"temperature\":1.5");
         differs = strcmp(other.text, first.text) != 0;
         chat_finish(&other);
     }
@@ -363,8 +370,8 @@ static void test_keep_alive(void)
 
 static void test_leave(void)
 {
-    char *stream = chat_body("Tell me a story.", LONG_FIELDS ",\"stream\":true");
-    char *whole = chat_body("Tell me a story.", LONG_FIELDS);
+    char *stream = long_body(",\"stream\":true");
+    char *whole = long_body("");
 
     /* in the middle of a stream */
     char *got = NULL;
@@ -398,7 +405,7 @@ static void test_leave(void)
 
 static void test_queue_full(void)
 {
-    char *body = chat_body("Tell me a story.", LONG_FIELDS ",\"stream\":true");
+    char *body = long_body(",\"stream\":true");
     int fds[4]; /* --queue 3: one runs, three wait */
     fds[0] = post_start(port, "", body);
     chat_wait_load(port, true, 0);
@@ -460,7 +467,7 @@ static void test_many(void)
 
 static void test_abandoned(void)
 {
-    char *body = chat_body("Tell me a story.", LONG_FIELDS ",\"stream\":true"), head[256];
+    char *body = long_body(",\"stream\":true"), head[256];
     snprintf(head, sizeof head,
              "POST /v1/chat/completions HTTP/1.1\r\n" HOST "Content-Length: %zu\r\n\r\n",
              strlen(body));
@@ -495,7 +502,7 @@ static void wait_fds(int want)
 
 static void test_stop_in_stream(void)
 {
-    char *body = chat_body("Tell me a story.", LONG_FIELDS ",\"stream\":true,\"max_tokens\":300");
+    char *body = long_body(",\"stream\":true,\"max_tokens\":300");
     int fd = post_start(port, "", body);
     char *got = NULL;
     CHECK(read_until(fd, "\"content\":\"", &got));
@@ -525,6 +532,7 @@ int main(void)
     wait_fds(server_fds());
     usleep(100000);
     int n_fds = server_fds();
+    snprintf(long_fields, sizeof long_fields, "%s", chat_find_long(port, STORY));
     test_refusals();
     test_garbage();
     test_keep_alive();

@@ -20,10 +20,18 @@
 #include "server.h"
 
 #define MODEL "models/wordbook-22m"
-/* Goes on for long: nearly any token may follow, an end token is one in thousands. */
-#define LONG_FIELDS ",\"temperature\":2,\"top_k\":0,\"top_p\":1,\"seed\":5,\"stream\":true"
 
 static struct llm_engine *engine;
+
+#define STORY "Tell me a story."
+static char long_fields[128]; /* see chat_find_long() */
+
+static char *long_body(const char *more)
+{
+    char fields[256];
+    snprintf(fields, sizeof fields, "%s%s", long_fields, more);
+    return chat_body(STORY, fields);
+}
 
 /* One server on its own thread. */
 struct running {
@@ -110,6 +118,14 @@ static int stop(struct running *running)
     return wait_over(running);
 }
 
+static void find_long(void)
+{
+    struct running running;
+    start(&running, (struct http_params){0});
+    snprintf(long_fields, sizeof long_fields, "%s", chat_find_long(running.port, STORY));
+    CHECK_EQ(stop(&running), 0);
+}
+
 static double now_s(void)
 {
     struct timespec ts;
@@ -187,7 +203,7 @@ static void test_slow_reader(void)
     struct running running;
     start(&running, (struct http_params){.send_timeout_s = 1});
     int small = 2048;
-    char *body = chat_body("Tell me a story.", LONG_FIELDS);
+    char *body = long_body(",\"stream\":true");
     int fd = dial(running.port);
     CHECK(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small) == 0);
     char head[256];
@@ -211,7 +227,7 @@ static void test_ping(void)
 {
     struct running running;
     start(&running, (struct http_params){.ping_ms = 30});
-    char *body = chat_body("Tell me a story.", LONG_FIELDS), *got = NULL;
+    char *body = long_body(",\"stream\":true"), *got = NULL;
     int runs = post_start(running.port, "", body);
     chat_wait_load(running.port, true, 0);
     int waits = post_start(running.port, "", body);
@@ -310,8 +326,8 @@ static void test_addresses(void)
 static void test_drain_deadline(void)
 {
     struct running running;
-    start(&running, (struct http_params){.drain_timeout_ms = 200});
-    char *body = chat_body("Tell me a story.", LONG_FIELDS);
+    start(&running, (struct http_params){.drain_timeout_ms = 50});
+    char *body = long_body(",\"stream\":true");
     int fds[3];
     for (int i = 0; i < 3; i++) { /* one runs, two wait */
         fds[i] = post_start(running.port, "", body);
@@ -336,7 +352,7 @@ static void test_drain(void)
 {
     struct running running;
     start(&running, (struct http_params){0});
-    char *body = chat_body("Tell me a story.", ",\"max_tokens\":64,\"stream\":true");
+    char *body = chat_body(STORY, ",\"max_tokens\":64,\"stream\":true");
     int idle = dial(running.port); /* says nothing: not waited for */
     int fd = post_start(running.port, "", body);
     chat_wait_load(running.port, true, 0);
@@ -417,6 +433,7 @@ int main(void)
         return 1;
     }
     int n_fds = count_fds(NULL);
+    find_long();
     test_slow_senders();
     test_slow_reader();
     test_ping();

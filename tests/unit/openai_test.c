@@ -281,7 +281,7 @@ static const struct openai_outcome OUTCOME = {.length = true,
                                               .prompt_tokens = 10,
                                               .cached_tokens = 4,
                                               .completion_tokens = 3,
-                                              .first_token_ms = 12.3456,
+                                              .first_token_ms = 12.345678,
                                               .prefill_tps = 1.0 / 0.0,
                                               .decode_tps = 100};
 
@@ -308,7 +308,7 @@ static void test_whole_reply(void)
     CHECK(strcmp(string_at(root, NULL, "finish_reason"), "length") == 0);
     check_usage(root);
     const json_t *timings = json_object_get(root, "timings");
-    CHECK(json_real_value(json_object_get(timings, "first_token_ms")) == 12.346);
+    CHECK(json_real_value(json_object_get(timings, "first_token_ms")) == 12.3457);
     CHECK(json_real_value(json_object_get(timings, "prefill_tps")) == 0); /* not infinite */
     CHECK(json_real_value(json_object_get(timings, "decode_tps")) == 100);
     json_decref(root);
