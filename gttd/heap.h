@@ -18,13 +18,14 @@ struct heap {
     const struct heap_ops *ops;
     uint64_t chunk_max_bytes; /* multiple of GTTD_ALIGN_BYTES, at most GTTD_CHUNK_MAX */
     int device_fd;            /* -1: none */
+    bool huge_pages;          /* memfd.h: shmem may have them */
 };
 
 struct heap_chunk {
     uint64_t size_bytes;
     int fd;         /* what clients get a copy of; -1 before export */
     int backing_fd; /* the heap's own; -1: none */
-    void *map;      /* while it is being populated, else NULL */
+    void *map;      /* while it is being populated through a mapping, else NULL */
 };
 
 struct heap_ops {

@@ -14,6 +14,7 @@ static int open_heap(struct heap *heap, struct reason *why)
 {
     (void)why;
     heap->chunk_max_bytes = GTTD_CHUNK_MAX;
+    memfd_init(heap);
     return 0;
 }
 
@@ -24,8 +25,7 @@ static void close_heap(struct heap *heap)
 
 static int begin(struct heap *heap, struct heap_chunk *chunk, struct reason *why)
 {
-    (void)heap;
-    return memfd_begin(chunk, why);
+    return memfd_begin(heap, chunk, why);
 }
 
 static int populate(struct heap *heap, struct heap_chunk *chunk, uint64_t offset,

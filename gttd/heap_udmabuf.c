@@ -44,6 +44,7 @@ static int open_heap(struct heap *heap, struct reason *why)
     }
     heap->device_fd = open(DEVICE, O_RDWR | O_CLOEXEC);
     if (heap->device_fd >= 0) {
+        memfd_init(heap);
         return 0;
     }
     if (errno == ENOENT) {
@@ -59,8 +60,7 @@ static void close_heap(struct heap *heap)
 
 static int begin(struct heap *heap, struct heap_chunk *chunk, struct reason *why)
 {
-    (void)heap;
-    return memfd_begin(chunk, why);
+    return memfd_begin(heap, chunk, why);
 }
 
 static int populate(struct heap *heap, struct heap_chunk *chunk, uint64_t offset,

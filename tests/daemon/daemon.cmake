@@ -1,6 +1,7 @@
 # A real gttd process, real sockets.
 add_library(rig STATIC ${CMAKE_CURRENT_LIST_DIR}/rig.c)
 target_link_libraries(rig PUBLIC check gtt gttd_wire)
+target_include_directories(rig PUBLIC ${CMAKE_CURRENT_LIST_DIR})
 target_compile_definitions(rig PUBLIC GTTD_BINARY="$<TARGET_FILE:gttd>")
 add_dependencies(rig gttd)
 
