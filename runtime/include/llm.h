@@ -67,6 +67,9 @@ void llm_engine_info(const struct llm_engine *engine, struct llm_engine_info *re
 /* NULL for random weights. Borrowed. */
 const struct tokenizer *llm_engine_tokenizer(const struct llm_engine *engine);
 bool llm_engine_is_eos(const struct llm_engine *engine, int32_t id);
+/* Bytes per second at which n_threads (0: all cores) of this CPU read the weights; 0 if the backend does not
+ * read them from this CPU's memory. Measures for about a third of a second. */
+double llm_engine_read_speed(const struct llm_engine *engine, uint32_t n_threads);
 
 /* max_pos 0: min(the model's limit, 8192). *err says how much memory a KV cache of that size would
  * need. */

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One timeline of a model: which tokens the KV cache holds, and how much of it a new prefix can
+ * reuse. The cache itself is the backend's.
+ */
+#include "engine.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DEFAULT_MAX_POS 8192
+
+struct llm_session {
+    struct llm_engine *engine;
+    struct backend_state *state;
+    uint32_t max_pos;
+    uint32_t rewind_max; /* see backend_ops.state_create */
+    uint64_t kv_bytes;
+    int32_t *ids;  /* [max_pos], the tokens whose keys are in the cache */
+    uint32_t pos;  /* how many of them */
+    uint32_t high; /* the highest pos since the cache was last started over */
+};
+
+int llm_session_create(struct llm_engine *engine, uint32_t max_pos, struct err *err,
+                       struct llm_session **ret)
+{
+    uint32_t limit = engine->model.config.max_pos;
+    if (max_pos > limit) {
+        return err_set(err, -EINVAL, "a context of %u tokens: the model's limit is %u", max_pos,
+                       limit);
+    }
+    struct llm_session *session = calloc(1, sizeof *session);
+    if (!session) {
+        return err_set(err, -ENOMEM, "out of memory");
+    }
+    session->engine = engine;
+    session->max_pos = max_pos ? max_pos : limit < DEFAULT_MAX_POS ? limit : DEFAULT_MAX_POS;
+    session->ids = malloc(session->max_pos * sizeof *session->ids);
+    if (!session->ids) {
+        llm_session_destroy(session);
+        return err_set(err, -ENOMEM, "out of memory");
+    }
+    int r = engine->ops->state_create(engine->bound, session->max_pos, err, &session->state,
+                                      &session->rewind_max, &session->kv_bytes);
+    if (r < 0) {
+        llm_session_destroy(session);
+        return r;
+    }
+    *ret = session;
+    return 0;
+}
+
+void llm_session_destroy(struct llm_session *session)
+{
+    if (!session) {
+        return;
+    }
+    session->engine->ops->state_destroy(session->state);
+    free(session->ids);
+    free(session);
+}
+
+uint32_t llm_session_max_pos(const struct llm_session *session)
+{
+    return session->max_pos;
+}
+
+uint64_t llm_session_kv_bytes(const struct llm_session *session)
+{
+    return session->kv_bytes;
+}
+
+struct llm_engine *session_engine(struct llm_session *session)
+{
+    return session->engine;
+}
+
+/* Go back to position `pos`, or to 0 if the local layers no longer hold the window before it. */
+static void rewind_to(struct llm_session *session, uint32_t pos)
+{
+    if (pos < session->pos && session->high - pos > session->rewind_max) {
+        pos = 0;
+    }
+    session->pos = pos;
+    if (pos == 0) {
+        session->high = 0;
+    }
+}
+
+static int check_ids(const struct llm_session *session, const int32_t *ids, size_t n,
+                     struct err *err)
+{
+    uint32_t vocab = session->engine->model.config.vocab;
+    if (n == 0) {
+        return err_set(err, -EINVAL, "no tokens");
+    }
+    if (n > session->max_pos) {
+        return err_set(err, -E2BIG, "%zu tokens do not fit in a context of %u", n,
+                       session->max_pos);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (ids[i] < 0 || (uint32_t)ids[i] >= vocab) {
+            return err_set(err, -EINVAL, "token id %d: the vocabulary has %u", ids[i], vocab);
+        }
+    }
+    return 0;
+}
+
+/* Run ids[pos..pos + n) and make them part of the timeline. */
+static int advance(struct llm_session *session, const int32_t *ids, uint32_t n,
+                   enum logits_want want, float *logits, struct err *err)
+{
+    int r = session->engine->ops->forward(session->state, ids, n, session->pos, want, logits, err);
+    if (r < 0) {
+        /* what the cache holds beyond the last good position is unknown */
+        session->pos = session->high = 0;
+        return r;
+    }
+    memcpy(session->ids + session->pos, ids, n * sizeof *ids);
+    session->pos += n;
+    if (session->pos > session->high) {
+        session->high = session->pos;
+    }
+    return 0;
+}
+
+int llm_session_sync(struct llm_session *session, const int32_t *ids, size_t n, float *logits,
+                     bool (*cancelled)(void *data), void *data, struct err *err, size_t *ret_reused)
+{
+    int r = check_ids(session, ids, n, err);
+    if (r < 0) {
+        return r;
+    }
+    uint32_t common = 0;
+    while (common < session->pos && common < n && session->ids[common] == ids[common]) {
+        common++;
+    }
+    if (common == n && logits) {
+        common = (uint32_t)n - 1; /* the last token is run again for its logits */
+    }
+    rewind_to(session, common);
+    size_t reused = session->pos;
+    while (session->pos < n) {
+        if (cancelled && cancelled(data)) {
+            return err_set(err, -ECANCELED, "cancelled");
+        }
+        uint32_t left = (uint32_t)n - session->pos;
+        uint32_t batch = left < session->engine->max_batch ? left : session->engine->max_batch;
+        bool last = batch == left && logits;
+        r = advance(session, ids + session->pos, batch, last ? LOGITS_LAST : LOGITS_NONE,
+                    last ? logits : NULL, err);
+        if (r < 0) {
+            return r;
+        }
+    }
+    if (ret_reused) {
+        *ret_reused = reused;
+    }
+    return 0;
+}
+
+int llm_session_logits_all(struct llm_session *session, const int32_t *ids, size_t n, float *logits,
+                           struct err *err)
+{
+    int r = check_ids(session, ids, n, err);
+    if (r < 0) {
+        return r;
+    }
+    rewind_to(session, 0);
+    uint32_t vocab = session->engine->model.config.vocab;
+    while (session->pos < n) {
+        uint32_t left = (uint32_t)n - session->pos;
+        uint32_t batch = left < session->engine->max_batch ? left : session->engine->max_batch;
+        r = advance(session, ids + session->pos, batch, LOGITS_ALL,
+                    logits + (size_t)session->pos * vocab, err);
+        if (r < 0) {
+            return r;
+        }
+    }
+    return 0;
+}

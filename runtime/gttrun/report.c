@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT */
+/* Reports: see report.h. */
+#include "report.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <unistd.h>
+
+static json_t *ids_json(const int32_t *ids, size_t n)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; array && i < n; i++) {
+        json_array_append_new(array, json_integer(ids[i]));
+    }
+    return array;
+}
+
+static double per_second(size_t n, uint64_t ns)
+{
+    return ns ? (double)n * 1e9 / (double)ns : 0;
+}
+
+static size_t n_decoded(const struct llm_result *result)
+{
+    return result->n_ids > 1 ? result->n_ids - 1 : 0;
+}
+
+json_t *report_weights(const struct llm_engine_info *info)
+{
+    return json_pack("{s:s, s:s, s:I}", "source", info->source, "memory", info->memory, "bytes",
+                     (json_int_t)info->weight_bytes);
+}
+
+int report_print(json_t *json, struct err *err)
+{
+    if (!json) {
+        return err_set(err, -ENOMEM, "out of memory");
+    }
+    int r = json_dumpf(json, stdout, JSON_COMPACT | JSON_REAL_PRECISION(6));
+    json_decref(json);
+    if (r < 0 || putchar('\n') == EOF || fflush(stdout) != 0) {
+        return err_set(err, -EIO, "stdout: cannot be written");
+    }
+    return 0;
+}
+
+int report_chat(const struct llm_engine *engine, const int32_t *prompt, size_t n_prompt,
+                const struct llm_result *result, struct err *err)
+{
+    static const char *const finish[] = {"stop", "length", "cancelled"};
+    struct llm_engine_info info;
+    llm_engine_info(engine, &info);
+    double first_ms =
+        result->first_token_ns ? (double)since_start_ns(result->first_token_ns) * 1e-6 : 0;
+    return report_print(json_pack("{s:s%, s:o, s:o, s:s, s:{s:f, s:f, s:f}, s:o, s:s, s:s}", "text",
+                                  result->text, result->text_size, "ids",
+                                  ids_json(result->ids, result->n_ids), "prompt_ids",
+                                  ids_json(prompt, n_prompt), "finish", finish[result->finish],
+                                  "timings", "first_token_ms", first_ms, "prefill_tps",
+                                  per_second(n_prompt - result->n_reused, result->prefill_ns),
+                                  "decode_tps", per_second(n_decoded(result), result->decode_ns),
+                                  "weights", report_weights(&info), "backend", info.backend,
+                                  "device", info.device),
+                        err);
+}
+
+void report_speed(size_t n_prefill, const struct llm_result *result, bool quiet)
+{
+    if (quiet || !isatty(STDERR_FILENO)) {
+        return;
+    }
+    fprintf(stderr, "[prompt %zu tokens, %.0f/s; answer %zu tokens, %.1f/s]\n", n_prefill,
+            per_second(n_prefill, result->prefill_ns), result->n_ids,
+            per_second(n_decoded(result), result->decode_ns));
+}

@@ -1,0 +1,15 @@
+foreach(backend reference cpu vulkan)
+    add_test(NAME golden_${backend} COMMAND golden_test ${backend}
+             WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+    set_tests_properties(golden_${backend} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 600 LABELS engine)
+endforeach()
+add_executable(golden_test engine/golden_test.c)
+target_link_libraries(golden_test PRIVATE check model cpu_backends vk PkgConfig::JANSSON m)
+
+add_library(spawn STATIC engine/spawn.c)
+target_link_libraries(spawn PUBLIC check)
+target_compile_definitions(spawn PRIVATE GTTD_PATH="$<TARGET_FILE:gttd>"
+                                         GTTRUN_PATH="$<TARGET_FILE:gttrun>")
+add_dependencies(spawn gttd gttrun)
+gttd_test(pool_test SOURCES engine/pool_test.c LIBS spawn gtt PkgConfig::JANSSON LABELS engine
+          TIMEOUT 300)
