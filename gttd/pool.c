@@ -275,8 +275,9 @@ static void on_populated(struct memory *memory)
         notify(pool, GTTD_EVENT_CREATED, segment, owner);
         return;
     }
-    log_line(LOG_WARNING, "segment %s (uid %d, pid %d): %s", segment->name, (int)owner->uid,
-             (int)owner->pid, memory->why.text);
+    log_line(LOG_WARNING, "segment %s (uid %d, pid %d): %s",
+             segment->name[0] ? segment->name : "without a name", (int)owner->uid, (int)owner->pid,
+             memory->why.text);
     answer_request(pool, segment, memory->result, &memory->why);
     free_memory(segment);
     segment->state = GTTD_CLAIMED;
