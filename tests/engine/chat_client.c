@@ -207,9 +207,9 @@ const char *chat_find_long(int port, const char *question)
         char probe[sizeof fields + 32];
         snprintf(fields, sizeof fields, ",\"temperature\":2,\"repetition_penalty\":10,\"seed\":%d",
                  seed);
-        snprintf(probe, sizeof probe, "%s,\"max_tokens\":600", fields);
-        struct chat chat = chat_ask(port, false, question, probe);
-        bool is_long = chat.status == 200 && chat.completion_tokens == 600;
+        snprintf(probe, sizeof probe, "%s,\"max_tokens\":400", fields);
+        struct chat chat = chat_ask(port, true, question, probe);
+        bool is_long = chat.status == 200 && chat.completion_tokens == 400;
         chat_finish(&chat);
         if (is_long) {
             return fields;

@@ -25,7 +25,7 @@ struct chat chat_parse(const struct reply *reply);
 void chat_finish(struct chat *chat);
 
 /*
- * Fields for a request that goes on for at least 600 tokens: nobody can forbid a model to end, so a
+ * Fields for a request that goes on for at least 400 tokens: nobody can forbid a model to end, so a
  * seed is searched with which this one does not. In a buffer of ours, until the next call.
  */
 const char *chat_find_long(int port, const char *question);
