@@ -76,6 +76,11 @@ struct llm_engine *session_engine(struct llm_session *session)
     return session->engine;
 }
 
+void llm_session_forget(struct llm_session *session)
+{
+    session->pos = session->high = 0;
+}
+
 /* Go back to position `pos`, or to 0 if the local layers no longer hold the window before it. */
 static void rewind_to(struct llm_session *session, uint32_t pos)
 {

@@ -147,6 +147,9 @@ void answer_run(struct answer *answer, struct llm_session *session)
     if (is_cancelled(answer)) {
         answer->result.finish = LLM_FINISH_CANCELLED;
     } else {
+        if (wish->has_seed) {
+            llm_session_forget(session); /* who gives a seed wants the same text again */
+        }
         answer->error = llm_generate(session, &request, &answer->err, &answer->result);
     }
     pipe_close(&answer->pipe);

@@ -67,8 +67,8 @@ void llm_engine_info(const struct llm_engine *engine, struct llm_engine_info *re
 /* NULL for random weights. Borrowed. */
 const struct tokenizer *llm_engine_tokenizer(const struct llm_engine *engine);
 bool llm_engine_is_eos(const struct llm_engine *engine, int32_t id);
-/* Bytes per second at which n_threads (0: all cores) of this CPU read the weights; 0 if the backend does not
- * read them from this CPU's memory. Measures for about a third of a second. */
+/* Bytes per second at which n_threads (0: all cores) of this CPU read the weights; 0 if the backend
+ * does not read them from this CPU's memory. Measures for about a third of a second. */
 double llm_engine_read_speed(const struct llm_engine *engine, uint32_t n_threads);
 
 /* max_pos 0: min(the model's limit, 8192). *err says how much memory a KV cache of that size would
@@ -78,6 +78,11 @@ int llm_session_create(struct llm_engine *engine, uint32_t max_pos, struct err *
 void llm_session_destroy(struct llm_session *session);
 uint32_t llm_session_max_pos(const struct llm_session *session);
 uint64_t llm_session_kv_bytes(const struct llm_session *session);
+
+/* Forget the timeline, so that the next call computes everything. How a backend cuts a prompt into
+ * batches changes the last bits of the result; from the start, it cuts the same prompt the same
+ * way. */
+void llm_session_forget(struct llm_session *session);
 
 /*
  * Bring the timeline to exactly ids[0..n), reusing the longest common prefix that is still in the
@@ -100,7 +105,8 @@ struct llm_sampling {
     float top_p;              /* 1: off */
     float min_p;              /* 0: off */
     float repetition_penalty; /* 1: off; over prompt and answer */
-    uint64_t seed;            /* same seed, same prompt, same backend: same text */
+    uint64_t seed;            /* same seed, same prompt, same backend: same text, if the
+                                 session reuses the same number of tokens */
 };
 
 enum llm_finish {

@@ -2,11 +2,5 @@
 add_library(http_client STATIC engine/http_client.c engine/chat_client.c)
 target_link_libraries(http_client PUBLIC check PRIVATE PkgConfig::JANSSON)
 
-if(TARGET http)
-    gttd_test(server_test SOURCES engine/server_test.c LIBS http http_client LABELS engine
-              TIMEOUT 300)
-endif()
-if(TARGET spawn)
-    gttd_test(serve_test SOURCES engine/serve_test.c LIBS spawn http_client LABELS engine
-              TIMEOUT 300)
-endif()
+gttd_test(server_test SOURCES engine/server_test.c LIBS http http_client LABELS engine TIMEOUT 300)
+gttd_test(serve_test SOURCES engine/serve_test.c LIBS spawn http_client LABELS engine TIMEOUT 300)

@@ -17,7 +17,7 @@
 #define MODEL    "models/wordbook-22m"
 #define MODEL_ID "wordbook-22m"
 #define QUESTION "What does the word candle mean?"
-#define GREEDY   ",\"temperature\":0,\"max_tokens\":48"
+#define GREEDY   ",\"temperature\":0,\"seed\":1,\"max_tokens\":48"
 
 static struct process server;
 static int port;
@@ -445,9 +445,11 @@ static void *ask_often(void *arg)
 
 static void test_many(void)
 {
-    struct chat first = chat_ask(port, false, "hello", ",\"temperature\":0,\"max_tokens\":6");
+    struct chat first =
+        chat_ask(port, false, "hello", ",\"temperature\":0,\"seed\":1,\"max_tokens\":6");
     for (int i = 0; i < 100; i++) {
-        struct chat chat = chat_ask(port, i % 2, "hello", ",\"temperature\":0,\"max_tokens\":6");
+        struct chat chat =
+            chat_ask(port, i % 2, "hello", ",\"temperature\":0,\"seed\":1,\"max_tokens\":6");
         CHECK(chat.status == 200 && chat.done && strcmp(chat.text, first.text) == 0);
         chat_finish(&chat);
     }
