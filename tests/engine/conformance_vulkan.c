@@ -9,9 +9,13 @@
 #include "check.h"
 #include "conformance.h"
 
+/* Also those that come after the last call that could fail, when everything is destroyed. */
+static int n_validation_messages;
+
 static void log_line(void *data, const char *text)
 {
     (void)data;
+    n_validation_messages += strncmp(text, "validation:", 11) == 0;
     fprintf(stderr, "  %s\n", text);
 }
 
@@ -78,5 +82,9 @@ int main(int argc, char **argv)
         .repeat_float = 2e-4,
         .repeat_quant = 2e-4,
     };
-    return conformance_run(&vulkan_backend, &params, &tol, quick) == 0 ? 0 : 1;
+    r = conformance_run(&vulkan_backend, &params, &tol, quick);
+    if (n_validation_messages) {
+        fprintf(stderr, "%d validation messages\n", n_validation_messages);
+    }
+    return r == 0 && n_validation_messages == 0 ? 0 : 1;
 }

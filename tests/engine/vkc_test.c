@@ -21,6 +21,10 @@ static char logged[8192];
 static void log_line(void *data, const char *text)
 {
     (void)data;
+    if (strncmp(text, "validation:", 11) == 0) {
+        fprintf(stderr, "%s\n", text);
+        exit(1);
+    }
     size_t used = strlen(logged);
     snprintf(logged + used, sizeof logged - used, "%s\n", text);
 }

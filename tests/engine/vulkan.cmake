@@ -1,4 +1,16 @@
 # The Vulkan backend: lavapipe everywhere, a GPU where there is one.
-gttd_test(vkc_test SOURCES engine/vkc_test.c LIBS vk random_model m vulkan_headers LABELS engine)
-gttd_test(conformance_vulkan SOURCES engine/conformance_vulkan.c LIBS conformance vk TIMEOUT 600
-          LABELS engine)
+gttd_test(vkc_test SOURCES engine/vkc_test.c engine/keep_drivers.c
+          LIBS vk random_model m vulkan_headers LABELS engine)
+gttd_test(conformance_vulkan SOURCES engine/conformance_vulkan.c engine/keep_drivers.c
+          LIBS conformance vk TIMEOUT 600 LABELS engine)
+set(vulkan_test_environment
+    "LSAN_OPTIONS=suppressions=${CMAKE_CURRENT_LIST_DIR}/lsan.supp:print_suppressions=0")
+set_tests_properties(vkc_test conformance_vulkan PROPERTIES ENVIRONMENT
+    "${vulkan_test_environment}")
+
+# Again, with every address that a shader uses checked by the validation layer (several times
+# slower).
+add_test(NAME conformance_vulkan_addresses COMMAND conformance_vulkan --quick)
+set_tests_properties(conformance_vulkan_addresses PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 600
+    LABELS engine ENVIRONMENT
+    "VK_LAYER_ENABLES=VK_VALIDATION_FEATURE_ENABLE_GPU_ASSISTED_EXT;${vulkan_test_environment}")
