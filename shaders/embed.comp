@@ -16,11 +16,11 @@ void main()
     uint row = uint(p.step_p.ids[token]);
     uint blocks = p.cols / BLOCK;
     for (uint b = gl_LocalInvocationID.x; b < blocks; b += WG) {
-        vec4 w[8];
-        unpack_block(p.data.v[row * blocks + b], block_affine(p.scale, p.bias, row, p.cols, b), w);
+        uvec4 raw = p.data.v[row * blocks + b];
+        vec2 affine = block_affine(p.scale, p.bias, row, p.cols, b);
         uint out_first = (token * blocks + b) * VECS;
         for (uint i = 0; i < VECS; i++) {
-            p.x.v[out_first + i] = w[i] * p.factor;
+            p.x.v[out_first + i] = unpack(raw, affine, i) * p.factor;
         }
     }
 }

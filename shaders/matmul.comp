@@ -2,7 +2,7 @@
 /*
  * y = x w^T for a matrix of any stored type: ROWS rows and TILE tokens per workgroup. The workgroup's
  * invocations lie along K, 16 bytes of weights each, so that a row is read coalesced; each weight is
- * decoded once for all tokens of the tile. Row groups fold into the grid's z beyond 65535 (the
+ * decoded once for all tokens of the tile, each activation loaded once for all rows. Row groups fold into the grid's z beyond 65535 (the
  * smallest limit of a dimension).
  */
 #version 460
@@ -33,14 +33,22 @@ void main()
     uint blocks = p.cols / BLOCK;
     uint last_row = p.rows - 1;
     for (uint b = gl_LocalInvocationID.x; b < blocks; b += WG) {
+        uvec4 raw[ROWS];
+        vec2 affine[ROWS];
         for (uint r = 0; r < ROWS; r++) {
             uint row = min(first_row + r, last_row);
-            vec4 w[8];
-            unpack_block(p.data.v[row * blocks + b], block_affine(p.scale, p.bias, row, p.cols, b), w);
+            raw[r] = p.data.v[row * blocks + b];
+            affine[r] = block_affine(p.scale, p.bias, row, p.cols, b);
+        }
+        for (uint i = 0; i < VECS; i++) {
+            vec4 w[ROWS];
+            for (uint r = 0; r < ROWS; r++) {
+                w[r] = unpack(raw[r], affine[r], i);
+            }
             for (uint t = 0; t < TILE; t++) {
-                uint x_first = (min(first_token + t, n - 1) * blocks + b) * VECS;
-                for (uint i = 0; i < VECS; i++) {
-                    acc[r * TILE + t] += dot(w[i], p.x.v[x_first + i]);
+                vec4 x = p.x.v[(min(first_token + t, n - 1) * blocks + b) * VECS + i];
+                for (uint r = 0; r < ROWS; r++) {
+                    acc[r * TILE + t] += dot(w[r], x);
                 }
             }
         }

@@ -49,27 +49,21 @@ vec4 signed_bytes(uint word)
     return vec4(bitfieldExtract(i, 0, 8), bitfieldExtract(i, 8, 8), bitfieldExtract(i, 16, 8), i >> 24);
 }
 
-/* w[0 .. VECS) = the block's elements in order. */
-void unpack_block(uvec4 raw, vec2 affine, out vec4 w[8])
+/* Elements 4 * i .. 4 * i + 3 of a block, i < VECS. */
+vec4 unpack(uvec4 raw, vec2 affine, uint i)
 {
     if (TYPE == WEIGHT_Q4) {
-        for (uint i = 0; i < 4; i++) {
-            w[i] = nibbles(raw[i]) * affine.x + affine.y;
-            w[4 + i] = nibbles(raw[i] >> 4) * affine.x + affine.y;
-        }
-    } else if (TYPE == WEIGHT_Q8) {
-        for (uint i = 0; i < 4; i++) {
-            w[i] = signed_bytes(raw[i]) * affine.x + affine.y;
-        }
-    } else if (TYPE == WEIGHT_F16) {
-        w[0] = vec4(unpackHalf2x16(raw.x), unpackHalf2x16(raw.y));
-        w[1] = vec4(unpackHalf2x16(raw.z), unpackHalf2x16(raw.w));
-    } else if (TYPE == WEIGHT_BF16) {
-        uvec4 low = raw << 16;
-        uvec4 high = raw & 0xffff0000u;
-        w[0] = uintBitsToFloat(uvec4(low.x, high.x, low.y, high.y));
-        w[1] = uintBitsToFloat(uvec4(low.z, high.z, low.w, high.w));
-    } else {
-        w[0] = uintBitsToFloat(raw);
+        return nibbles(i < 4 ? raw[i] : raw[i - 4] >> 4) * affine.x + affine.y;
     }
+    if (TYPE == WEIGHT_Q8) {
+        return signed_bytes(raw[i]) * affine.x + affine.y;
+    }
+    if (TYPE == WEIGHT_F32) {
+        return uintBitsToFloat(raw);
+    }
+    uvec2 pairs = i == 0 ? raw.xy : raw.zw;
+    if (TYPE == WEIGHT_F16) {
+        return vec4(unpackHalf2x16(pairs.x), unpackHalf2x16(pairs.y));
+    }
+    return uintBitsToFloat(uvec4(pairs.x << 16, pairs.x & 0xffff0000u, pairs.y << 16, pairs.y & 0xffff0000u));
 }

@@ -11,6 +11,7 @@
 #include "vkc.h"
 
 #define VALIDATION_LAYER "VK_LAYER_KHRONOS_validation"
+#define MESSAGES_LOGGED  8 /* per call: one mistake can be reported by every invocation */
 
 static const struct {
     VkResult result;
@@ -86,7 +87,9 @@ static VKAPI_ATTR VkBool32 VKAPI_CALL on_message(VkDebugUtilsMessageSeverityFlag
     if (instance->n_messages++ == 0) {
         snprintf(instance->message, sizeof instance->message, "%s", text);
     }
-    vkc_log(instance, "validation: %s", text);
+    if (instance->n_messages <= MESSAGES_LOGGED) {
+        vkc_log(instance, "validation: %s", text);
+    }
     return VK_FALSE;
 }
 

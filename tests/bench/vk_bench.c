@@ -89,7 +89,8 @@ static void run(struct backend_state *state, uint32_t max_batch, uint32_t vocab)
     }
     double wall = now_ms() - start;
     printf("decode %.1f tok/s\n", N_DECODE * 1e3 / wall);
-    printf("decode_cpu %.2f cores\n", (cpu_ms() - cpu) / wall);
+    printf("decode_cpu %.2f cores, %.2f ms/token\n", (cpu_ms() - cpu) / wall,
+           (cpu_ms() - cpu) / N_DECODE);
     free(logits);
 }
 
