@@ -5,9 +5,11 @@
  * Arguments: [--quick] [--no-validation] [DEVICE, a part of its name or its index].
  */
 #include <errno.h>
+#include <math.h>
 
 #include "check.h"
 #include "conformance.h"
+#include "random_model.h"
 
 /* Also those that come after the last call that could fail, when everything is destroyed. */
 static int n_validation_messages;
@@ -31,6 +33,93 @@ static int try_open(const struct backend_params *params, struct err *err)
         vulkan_backend.close(backend);
     }
     return r;
+}
+
+struct opened {
+    const struct backend_ops *ops;
+    struct backend *backend;
+    struct backend_model *bm;
+    struct backend_state *state;
+};
+
+static void open_state(struct opened *o, const struct backend_params *params,
+                       const struct model *model, uint32_t max_pos)
+{
+    struct err err;
+    enum weight_path path;
+    uint32_t rewind_max;
+    uint64_t kv_bytes;
+    CHECK_EQ(o->ops->open(params, &err, &o->backend), 0);
+    CHECK_EQ(o->ops->bind(o->backend, model, &err, &o->bm, &path), 0);
+    CHECK_EQ(o->ops->state_create(o->bm, max_pos, &err, &o->state, &rewind_max, &kv_bytes), 0);
+}
+
+static void close_state(struct opened *o)
+{
+    o->ops->state_destroy(o->state);
+    o->ops->unbind(o->bm);
+    o->ops->close(o->backend);
+}
+
+/*
+ * Rotation at the last positions of a long context, where an angle is 131071 radians: q against the
+ * reference, which computes in double. Both layers' frequencies.
+ */
+static int test_far_positions(const struct backend_params *params)
+{
+    enum { N = 4, HD = 128, MAX_POS = 131072 };
+    struct model_config config = {
+        .n_layers = 2,
+        .hidden = 64,
+        .ffn = 64,
+        .n_heads = 1,
+        .n_kv_heads = 1,
+        .head_dim = HD,
+        .vocab = 64,
+        .window = 32,
+        .max_pos = MAX_POS,
+        .rms_eps = 1e-6f,
+        .query_scale = 1.0f,
+        .rope_theta_local = 1e4f,
+        .rope_theta_global = 1e6f,
+        .rope_factor_global = 8.0f,
+        .tied_head = true,
+        .layer_is_global = {false, true},
+    };
+    struct image_formats formats;
+    struct model model;
+    void *base;
+    random_formats(&config, (struct weight_format){WEIGHT_F32, 0, false}, &formats);
+    random_model_create(&config, &formats, 1, &model, &base);
+    struct opened subject = {.ops = &vulkan_backend}, oracle = {.ops = &reference_backend};
+    open_state(&subject, params, &model, MAX_POS);
+    open_state(&oracle, params, &model, MAX_POS);
+    float in[N * 3 * HD], got[N * HD], want[N * HD];
+    for (size_t i = 0; i < N * 3 * HD; i++) {
+        in[i] = sinf((float)(i * i % 1009));
+    }
+    double worst = 0;
+    static const uint32_t positions[] = {0, 4095, 65535, 100003, MAX_POS - N};
+    for (size_t p = 0; p < sizeof positions / sizeof positions[0]; p++) {
+        for (uint32_t layer = 0; layer < 2; layer++) {
+            struct err err;
+            CHECK_EQ(subject.ops->op(subject.state, OP_ROPE_STORE, layer, NULL, N, positions[p], in,
+                                     got, &err),
+                     0);
+            CHECK_EQ(oracle.ops->op(oracle.state, OP_ROPE_STORE, layer, NULL, N, positions[p], in,
+                                    want, &err),
+                     0);
+            for (size_t i = 0; i < N * HD; i++) {
+                worst = fmax(worst, fabs((double)got[i] - want[i]));
+            }
+        }
+    }
+    close_state(&subject);
+    close_state(&oracle);
+    random_model_destroy(&model, base);
+    /* q's elements are about 1; the norm's rounding and the polynomial's are each a few 1e-7. */
+    printf("rotation up to position %d: worst difference %.1e\n", MAX_POS - 1, worst);
+    return worst <= 3e-6 ? 0 : 1;
 }
 
 int main(int argc, char **argv)
@@ -82,7 +171,8 @@ int main(int argc, char **argv)
         .repeat_float = 2e-4,
         .repeat_quant = 2e-4,
     };
-    r = conformance_run(&vulkan_backend, &params, &tol, quick);
+    r = test_far_positions(&params);
+    r += conformance_run(&vulkan_backend, &params, &tol, quick);
     if (n_validation_messages) {
         fprintf(stderr, "%d validation messages\n", n_validation_messages);
     }

@@ -2,7 +2,7 @@
 gttd_test(vkc_test SOURCES engine/vkc_test.c engine/keep_drivers.c
           LIBS vk random_model m vulkan_headers LABELS engine)
 gttd_test(conformance_vulkan SOURCES engine/conformance_vulkan.c engine/keep_drivers.c
-          LIBS conformance vk TIMEOUT 600 LABELS engine)
+          LIBS conformance vk random_model m TIMEOUT 600 LABELS engine)
 set(vulkan_test_environment
     "LSAN_OPTIONS=suppressions=${CMAKE_CURRENT_LIST_DIR}/lsan.supp:print_suppressions=0")
 set_tests_properties(vkc_test conformance_vulkan PROPERTIES ENVIRONMENT
