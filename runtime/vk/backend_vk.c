@@ -8,19 +8,32 @@
 
 #include "vk.h"
 
+static uint32_t at_most(uint32_t value, uint32_t limit)
+{
+    return value < limit ? value : limit;
+}
+
 static struct vk_tuning tune(const struct vkc_physical *physical)
 {
+    uint32_t lanes = physical->subgroup_size;
     if (physical->props.deviceType == VK_PHYSICAL_DEVICE_TYPE_CPU) {
         /* An invocation is a SIMD lane and a barrier a switch of coroutines. */
-        uint32_t lanes = physical->subgroup_size;
-        return (struct vk_tuning){lanes, 8, 4, 2 * lanes, 4 * lanes};
+        return (struct vk_tuning){
+            .matmul_wg = lanes,
+            .matmul_rows = 8,
+            .matmul_tile = 4,
+            .token_wg = 2 * lanes,
+            .head_wg = 4 * lanes,
+            .segment_flops = 100e9,
+        };
     }
     return (struct vk_tuning){
-        .matmul_wg = physical->subgroup_size > 32 ? physical->subgroup_size : 32,
+        .matmul_wg = lanes > 32 ? lanes : 32,
         .matmul_rows = 4,
         .matmul_tile = 8,
-        .token_wg = 256,
+        .token_wg = at_most(256, physical->props.limits.maxComputeWorkGroupInvocations),
         .head_wg = 64,
+        .segment_flops = 100e9,
     };
 }
 

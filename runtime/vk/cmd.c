@@ -127,6 +127,9 @@ int vkc_wait(struct vkc_device *device, uint64_t done, struct err *err)
         .pSemaphores = &device->timeline,
         .pValues = &done,
     };
-    return vkc_err(err, device->vk.WaitSemaphores(device->handle, &info, UINT64_MAX),
-                   "vkWaitSemaphores");
+    VkResult result = device->vk.WaitSemaphores(device->handle, &info, UINT64_MAX);
+    if (result != VK_SUCCESS) {
+        device->vk.DeviceWaitIdle(device->handle);
+    }
+    return vkc_err(err, result, "vkWaitSemaphores");
 }

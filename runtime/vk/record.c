@@ -9,9 +9,6 @@
 
 const uint32_t vk_batches[VK_N_BATCHES] = {1, 8, VK_BATCH_MAX};
 
-/* A submission's work is bounded: a GPU that is busy for two seconds is taken for hung. */
-#define SEGMENT_FLOPS 100e9
-
 /* One op's surroundings. */
 struct op {
     struct backend_state *state;
@@ -290,7 +287,7 @@ static double layer_flops(const struct pass *pass, uint32_t layer)
 static int append_layer(struct pass *pass, uint32_t layer)
 {
     double flops = layer_flops(pass, layer);
-    if (pass->flops > 0 && pass->flops + flops > SEGMENT_FLOPS) {
+    if (pass->flops > 0 && pass->flops + flops > pass->state->bm->backend->tuning.segment_flops) {
         int r = end_segment(pass);
         if (r == 0) {
             r = start_segment(pass);

@@ -15,13 +15,16 @@
 #define VK_N_BATCHES 3 /* the batch sizes for which command buffers are recorded: vk_batches */
 extern const uint32_t vk_batches[VK_N_BATCHES];
 
-/* What differs between devices: sizes, not code. */
+/* What differs between devices: sizes, not code. A workgroup is a multiple of the subgroup or
+ * smaller than one: lavapipe 22.3 miscounts the subgroups of others. */
 struct vk_tuning {
     uint32_t matmul_wg;   /* invocations along K */
     uint32_t matmul_rows; /* rows per workgroup */
     uint32_t matmul_tile; /* tokens per workgroup when there are several */
     uint32_t token_wg;    /* embed, rmsnorm, add_norm, geglu */
     uint32_t head_wg;     /* rope_store, attention */
+    double
+        segment_flops; /* of one submission: a GPU that is busy for two seconds is taken for hung */
 };
 
 struct backend {

@@ -207,7 +207,8 @@ void vkc_barrier(struct vkc_device *device, VkCommandBuffer cmd, enum vkc_hazard
  * them apart). They run in order; *ret_done is what to wait for. */
 int vkc_submit(struct vkc_device *device, const VkCommandBuffer *cmds, uint32_t n, struct err *err,
                uint64_t *ret_done);
-/* Sleep until the timeline has reached a value. */
+/* Sleep until the timeline has reached a value. Whatever it returns, nothing is in flight then that
+ * was submitted up to that value. */
 int vkc_wait(struct vkc_device *device, uint64_t done, struct err *err);
 
 #endif

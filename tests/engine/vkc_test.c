@@ -45,9 +45,9 @@ static struct backend *open_backend(const char *cache_dir)
     return backend;
 }
 
-static void make_model(struct model *ret, void **ret_base)
+static struct model_config small_config(void)
 {
-    struct model_config config = {
+    return (struct model_config){
         .n_layers = 3,
         .hidden = 128,
         .ffn = 256,
@@ -66,6 +66,11 @@ static void make_model(struct model *ret, void **ret_base)
         .bos = 2,
         .layer_is_global = {false, false, true},
     };
+}
+
+static void make_model(struct model *ret, void **ret_base)
+{
+    struct model_config config = small_config();
     struct image_formats formats;
     random_formats(&config, (struct weight_format){WEIGHT_Q4, 32, true}, &formats);
     random_model_create(&config, &formats, 1, ret, ret_base);
@@ -146,6 +151,50 @@ static void test_choice(void)
     CHECK_EQ(vk_weight_path(&list[2], false, &why), WEIGHT_PATH_DEVICE_COPY);
     list[1].has_dmabuf = true;
     CHECK_EQ(vk_weight_path(&list[1], true, &why), WEIGHT_PATH_DEVICE_COPY);
+}
+
+/*
+ * Sizes are tuning, not meaning: workgroups of many subgroups or less than one, tiles that divide
+ * nothing, row groups beyond the 65535 of a grid's dimension, a pass cut into one submission per
+ * layer.
+ */
+static void test_tunings(void)
+{
+    struct model_config config = small_config();
+    config.vocab = 70001;
+    struct image_formats formats;
+    struct model model;
+    void *base;
+    random_formats(&config, (struct weight_format){WEIGHT_Q4, 32, true}, &formats);
+    random_model_create(&config, &formats, 2, &model, &base);
+    struct backend *backend = open_backend(NULL);
+    float *want = malloc(config.vocab * sizeof *want), *got = malloc(config.vocab * sizeof *got);
+    CHECK(want && got);
+    enum weight_path path;
+    run_model(backend, &model, &path, want);
+    double rms = 0;
+    for (uint32_t i = 0; i < config.vocab; i++) {
+        rms += (double)want[i] * want[i] / config.vocab;
+    }
+    CHECK(rms > 0);
+    static const struct vk_tuning tunings[] = {
+        {32, 4, 8, 256, 64, 1e12}, {64, 1, 1, 128, 128, 1.0}, {24, 3, 3, 40, 24, 1.0},
+        {5, 2, 5, 3, 6, 1.0},      {1, 1, 2, 1, 1, 1e12},
+    };
+    for (size_t t = 0; t < sizeof tunings / sizeof tunings[0]; t++) {
+        backend->tuning = tunings[t];
+        run_model(backend, &model, &path, got);
+        double diff = 0;
+        for (uint32_t i = 0; i < config.vocab; i++) {
+            diff += ((double)got[i] - want[i]) * ((double)got[i] - want[i]) / config.vocab;
+        }
+        /* Sums in another order; a key or value may round to the f16 beside it. */
+        CHECK(sqrt(diff / rms) < 5e-4);
+    }
+    vulkan_backend.close(backend);
+    random_model_destroy(&model, base);
+    free(want);
+    free(got);
 }
 
 /* The image in a sealed memfd, mapped read-only: what a segment of gttd's memfd heap is. */
@@ -341,6 +390,7 @@ int main(void)
     }
     test_devices();
     test_choice();
+    test_tunings();
     test_sealed_memfd();
     test_refusals();
     test_cache();
