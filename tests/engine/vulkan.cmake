@@ -1,8 +1,13 @@
 # The Vulkan backend: lavapipe everywhere, a GPU where there is one.
 gttd_test(vkc_test SOURCES engine/vkc_test.c engine/keep_drivers.c
           LIBS vk random_model m vulkan_headers LABELS engine)
+set(vulkan_quick "")
+if(CMAKE_C_FLAGS MATCHES "-fsanitize")
+    set(vulkan_quick --quick) # the whole suite takes minutes then
+endif()
 gttd_test(conformance_vulkan SOURCES engine/conformance_vulkan.c engine/keep_drivers.c
-          LIBS conformance vk random_model m TIMEOUT 600 LABELS engine)
+          LIBS conformance vk random_model m ARGS ${vulkan_quick} TIMEOUT 600
+          LABELS engine)
 set(vulkan_test_environment
     "LSAN_OPTIONS=suppressions=${CMAKE_CURRENT_LIST_DIR}/lsan.supp:print_suppressions=0")
 set_tests_properties(vkc_test conformance_vulkan PROPERTIES ENVIRONMENT
