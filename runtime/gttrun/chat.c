@@ -265,6 +265,7 @@ static int turn(struct llm_session *session, const struct tokenizer *tok, struct
     r = llm_generate(session, &request, err, &result);
     if (r == 0) {
         putchar('\n');
+        fflush(stdout);
         report_speed(n - result.n_reused, &result, o->model.quiet);
         r = add_message(c, CHAT_ASSISTANT, result.text, result.text_size);
         if (r < 0) {
