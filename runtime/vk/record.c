@@ -123,9 +123,8 @@ static int record_add_norm(const struct op *op, uint64_t post_off, uint64_t next
     return 0;
 }
 
-static uint64_t v_address(const struct op *op, const struct vk_kv *kv)
+static uint64_t v_address(const struct vk_kv *kv)
 {
-    (void)op;
     return kv->buffer.address + kv->buffer.size_bytes / 2;
 }
 
@@ -142,7 +141,7 @@ static int record_rope_store(const struct op *op, uint32_t layer)
         .turns = bm->turns.address + table,
         .q = act(op, ACT_Q),
         .k = kv->buffer.address,
-        .v = v_address(op, kv),
+        .v = v_address(kv),
         .step_p = op->state->step.address,
         .n_heads = c->n_heads,
         .n_kv_heads = c->n_kv_heads,
@@ -163,7 +162,7 @@ static int record_attention(const struct op *op, uint32_t layer)
     struct push_attention push = {
         .q = act(op, ACT_Q),
         .k = kv->buffer.address,
-        .v = v_address(op, kv),
+        .v = v_address(kv),
         .att = act(op, ACT_ATT),
         .step_p = op->state->step.address,
         .heads_per_kv = c->n_heads / c->n_kv_heads,

@@ -2,7 +2,7 @@
 /*
  * What the parts of the Vulkan backend share: weights.c brings an image to the device, model.c
  * makes its pipelines, state.c holds a timeline, record.c turns operations into dispatches,
- * backend_vk.c runs them.
+ * forward.c and op.c run them.
  */
 #ifndef VK_H
 #define VK_H
@@ -128,5 +128,24 @@ int vk_record_op(struct backend_state *state, VkCommandBuffer cmd, enum backend_
 /* The recording of a forward pass for up to vk_batches[batch_index] tokens, made on first use. */
 int vk_record_forward(struct backend_state *state, uint32_t batch_index, enum logits_want want,
                       struct err *err, const struct vk_recording **ret);
+
+/* forward.c */
+
+int vk_forward(struct backend_state *state, const int32_t *ids, uint32_t n, uint32_t pos,
+               enum logits_want want, float *logits, struct err *err);
+/* The smallest recorded batch that holds n tokens. */
+uint32_t vk_batch_index(uint32_t n);
+/* Check a step against the timeline and write it for the device; ids may be NULL. */
+int vk_set_step(struct backend_state *state, const int32_t *ids, uint32_t n, uint32_t pos,
+                struct err *err);
+/* Submit and wait. A message from the validation layers is a failure. */
+int vk_run(struct backend *backend, const VkCommandBuffer *cmds, uint32_t n, struct err *err);
+/* Keys and values of n tokens at pos are about to be stored. */
+void vk_wrote_kv(struct backend_state *state, uint32_t n, uint32_t pos);
+
+/* op.c */
+
+int vk_op(struct backend_state *state, enum backend_op op, uint32_t layer, const int32_t *ids,
+          uint32_t n, uint32_t pos, const float *in, float *out, struct err *err);
 
 #endif
