@@ -20,7 +20,7 @@
  */
 static const struct conformance_tolerances tolerances = {
     .vector = 2e-6,
-    .attention = 4e-6,
+    .attention = 1e-5,
     .matmul_float = 4e-6,
     .matmul_quant = 0.015,
     .logits_float = 2e-5,
