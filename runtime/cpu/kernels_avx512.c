@@ -98,9 +98,11 @@ INLINE __m512i group_lanes(bool q4, int b)
     return _mm512_add_epi32(g, _mm512_set1_epi32(2 * b));
 }
 
-/* Vector b of a step (64 bytes of weights from column k on): add R x C products. */
+/* Vector b of a step (64 bytes of weights from column k on): add R x C products, and fetch the
+ * bytes that lie `ahead` of those read. */
 INLINE void vector_step(bool q4, const struct quant_row *rows, int R, const int8_t *const *x, int C,
-                        uint32_t k, uint32_t cols, int b, __m512 (*scale)[4], __m512 (*acc)[4])
+                        uint32_t k, uint32_t cols, int b, size_t ahead, __m512 (*scale)[4],
+                        __m512 (*acc)[4])
 {
     const __m512i zero = _mm512_setzero_si512();
     const __m512i low_bits = _mm512_set1_epi8(15);
@@ -109,10 +111,12 @@ INLINE void vector_step(bool q4, const struct quant_row *rows, int R, const int8
         __m512i lo, hi = zero;
         if (q4) {
             __m512i w = load_bytes(rows[r].data + k / 2, (cols - k) / 2);
+            _mm_prefetch(rows[r].data + k / 2 + ahead, _MM_HINT_T0);
             lo = _mm512_and_si512(w, low_bits);
             hi = _mm512_and_si512(_mm512_srli_epi16(w, 4), low_bits);
         } else {
             __m512i w = load_bytes(rows[r].data + k, cols - k);
+            _mm_prefetch(rows[r].data + k + ahead, _MM_HINT_T0);
             lo = _mm512_xor_si512(w, _mm512_set1_epi8((char)0x80));
         }
         for (int c = 0; c < C; c++) {
@@ -131,8 +135,8 @@ INLINE void vector_step(bool q4, const struct quant_row *rows, int R, const int8
  * of bytes. Every element is summed in the same order whatever R and C.
  */
 INLINE void quant_tile(bool q4, bool bias, uint32_t group, const struct quant_matrix *m,
-                       uint32_t row, int R, const struct act_rows *act, uint32_t t, int C,
-                       float *out, size_t out_stride)
+                       uint32_t row, int R, size_t ahead, const struct act_rows *act, uint32_t t,
+                       int C, float *out, size_t out_stride)
 {
     const uint32_t vector = q4 ? 128 : 64; /* columns in 64 bytes of weights */
     uint32_t n_groups = m->cols / ACT_GROUP;
@@ -165,11 +169,12 @@ INLINE void quant_tile(bool q4, bool bias, uint32_t group, const struct quant_ma
         uint32_t k = g * ACT_GROUP;
         if (left >= 16) {
             for (int b = 0; b < (q4 ? 4 : 8); b++) {
-                vector_step(q4, rows, R, x, C, k + (uint32_t)b * vector, UINT32_MAX, b, scale, acc);
+                vector_step(q4, rows, R, x, C, k + (uint32_t)b * vector, UINT32_MAX, b, ahead,
+                            scale, acc);
             }
         } else {
             for (int b = 0; k < m->cols; b++, k += vector) {
-                vector_step(q4, rows, R, x, C, k, m->cols, b, scale, acc);
+                vector_step(q4, rows, R, x, C, k, m->cols, b, ahead, scale, acc);
             }
         }
     }
@@ -181,6 +186,15 @@ INLINE void quant_tile(bool q4, bool bias, uint32_t group, const struct quant_ma
     }
 }
 
+/*
+ * While a tile of 4 rows is multiplied the next one is fetched: its rows lie right behind, but rows
+ * are too short for the hardware to see four streams coming. Half as fast again on a Zen 4.
+ */
+INLINE size_t prefetch_ahead(const struct quant_matrix *m, uint32_t r, uint32_t n_rows)
+{
+    return r + 8 <= n_rows ? 4 * m->data_stride : 0;
+}
+
 INLINE void quant_rows(bool q4, bool bias, uint32_t group, const struct quant_matrix *m,
                        uint32_t n_rows, const struct act_rows *act, uint32_t n, float *out,
                        size_t out_stride)
@@ -189,19 +203,21 @@ INLINE void quant_rows(bool q4, bool bias, uint32_t group, const struct quant_ma
     for (; t + 2 <= n; t += 2) {
         uint32_t r = 0;
         for (; r + 4 <= n_rows; r += 4) {
-            quant_tile(q4, bias, group, m, r, 4, act, t, 2, out, out_stride);
+            quant_tile(q4, bias, group, m, r, 4, prefetch_ahead(m, r, n_rows), act, t, 2, out,
+                       out_stride);
         }
         for (; r < n_rows; r++) {
-            quant_tile(q4, bias, group, m, r, 1, act, t, 2, out, out_stride);
+            quant_tile(q4, bias, group, m, r, 1, 0, act, t, 2, out, out_stride);
         }
     }
     if (t < n) {
         uint32_t r = 0;
         for (; r + 4 <= n_rows; r += 4) {
-            quant_tile(q4, bias, group, m, r, 4, act, t, 1, out, out_stride);
+            quant_tile(q4, bias, group, m, r, 4, prefetch_ahead(m, r, n_rows), act, t, 1, out,
+                       out_stride);
         }
         for (; r < n_rows; r++) {
-            quant_tile(q4, bias, group, m, r, 1, act, t, 1, out, out_stride);
+            quant_tile(q4, bias, group, m, r, 1, 0, act, t, 1, out, out_stride);
         }
     }
 }
