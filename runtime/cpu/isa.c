@@ -2,6 +2,10 @@
 /* Which kernels this CPU can run. */
 #include "cpu_internal.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 static enum cpu_isa forced = CPU_ISA_BEST;
 
 void cpu_isa_force(enum cpu_isa isa)
@@ -16,11 +20,17 @@ enum cpu_isa cpu_isa_forced(void)
 
 #if defined(__x86_64__)
 
+/* clang 14's builtin does not know this one. */
+static bool has_f16c(void)
+{
+    unsigned eax, ebx, ecx, edx;
+    return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && ecx & bit_F16C;
+}
+
 /* The builtin also asks whether the kernel saves the wide registers. */
 static bool has_avx2(void)
 {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-           __builtin_cpu_supports("f16c");
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
 }
 
 static bool has_avx512(void)

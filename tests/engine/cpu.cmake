@@ -5,5 +5,9 @@ target_link_libraries(conformance PUBLIC cpu_backends random_model check m)
 gttd_test(conformance_reference SOURCES engine/conformance_reference.c LIBS conformance
           LABELS engine)
 
+set(cpu_quick "")
+if(CMAKE_C_FLAGS MATCHES "-fsanitize")
+    set(cpu_quick --quick)
+endif()
 gttd_test(conformance_cpu SOURCES engine/conformance_cpu.c LIBS conformance
-          LABELS engine TIMEOUT 300)
+          ARGS ${cpu_quick} LABELS engine TIMEOUT 600)
