@@ -1,7 +1,8 @@
 foreach(backend reference cpu vulkan)
     add_test(NAME golden_${backend} COMMAND golden_test ${backend}
              WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
-    set_tests_properties(golden_${backend} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 600 LABELS engine)
+    set_tests_properties(golden_${backend} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 900
+                         LABELS "engine;slow")
 endforeach()
 add_executable(golden_test engine/golden_test.c)
 target_link_libraries(golden_test PRIVATE check model cpu_backends vk PkgConfig::JANSSON m)
