@@ -1,6 +1,6 @@
-# Raw HTTP clients against the real server.
+# Raw HTTP clients against the real server. Under TSan the engine makes them take minutes.
 add_library(http_client STATIC engine/http_client.c engine/chat_client.c)
 target_link_libraries(http_client PUBLIC check PRIVATE PkgConfig::JANSSON)
 
-gttd_test(server_test SOURCES engine/server_test.c LIBS http http_client LABELS engine TIMEOUT 300)
-gttd_test(serve_test SOURCES engine/serve_test.c LIBS spawn http_client LABELS engine TIMEOUT 300)
+gttd_test(server_test SOURCES engine/server_test.c LIBS http http_client LABELS engine TIMEOUT 900)
+gttd_test(serve_test SOURCES engine/serve_test.c LIBS spawn http_client LABELS engine TIMEOUT 900)

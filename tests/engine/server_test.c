@@ -203,7 +203,7 @@ static void test_slow_reader(void)
     struct running running;
     start(&running, (struct http_params){.send_timeout_s = 1});
     int small = 2048;
-    char *body = long_body(",\"stream\":true");
+    char *body = long_body(",\"stream\":true,\"max_tokens\":600");
     int fd = dial(running.port);
     CHECK(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small) == 0);
     char head[256];
