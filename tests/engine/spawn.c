@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -74,6 +75,7 @@ struct process spawn(const char *program, const char *const *args)
     p.pid = fork();
     CHECK(p.pid >= 0);
     if (p.pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves nothing running */
         dup2(in[0], 0);
         dup2(p.stdout_fd, 1);
         dup2(p.stderr_fd, 2);
