@@ -46,6 +46,9 @@ enum weight_path {
     WEIGHT_PATH_DEVICE_COPY,  /* copied to device-local memory */
 };
 
+/* "adopted", "dma-buf", "host-pointer", "device-copy". */
+const char *weight_path_text(enum weight_path path);
+
 enum logits_want {
     LOGITS_NONE, /* just extend the KV cache */
     LOGITS_LAST, /* float[vocab]: of the last token */

@@ -5,31 +5,14 @@
  */
 #include "engine.h"
 
-#include "parallel.h"
+#include "log.h"
 #include "readspeed.h"
 #include "vk_devices.h"
 
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static void say(const struct llm_engine_params *params, const char *fmt, ...)
-    __attribute__((format(printf, 2, 3)));
-
-static void say(const struct llm_engine_params *params, const char *fmt, ...)
-{
-    char text[ERR_TEXT_MAX];
-    if (!params->log) {
-        return;
-    }
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
-    va_end(ap);
-    params->log(params->data, text);
-}
 
 /* Whether Vulkan has a device here that is no CPU and has what the backend needs. */
 static bool have_gpu(void)
@@ -57,7 +40,7 @@ static int choose_backend(const struct llm_engine_params *params, struct err *er
         bool gpu = have_gpu();
         *ret = gpu ? &vulkan_backend : &cpu_backend;
         if (!gpu) {
-            say(params, "no usable Vulkan GPU found: the cpu backend is used");
+            engine_log(params, "no usable Vulkan GPU found: the cpu backend is used");
         }
         return 0;
     }
@@ -129,12 +112,6 @@ static const char *source_text(enum llm_source source)
     return text[source];
 }
 
-static const char *path_text(enum weight_path path)
-{
-    static const char *const text[] = {"adopted", "dma-buf", "host-pointer", "device-copy"};
-    return text[path];
-}
-
 int llm_engine_open(const struct llm_engine_params *params, struct err *err,
                     struct llm_engine **ret)
 {
@@ -161,9 +138,9 @@ int llm_engine_open(const struct llm_engine_params *params, struct err *err,
         llm_engine_close(engine);
         return r;
     }
-    say(params, "weights: %s, %.1f MB, %s; %s on %s", source_text(engine->weights.source),
-        (double)engine->model.memory.size_bytes * 1e-6, path_text(engine->path),
-        engine->info.backend, engine->info.device);
+    engine_log(params, "weights: %s, %.1f MB, %s; %s on %s", source_text(engine->weights.source),
+               (double)engine->model.memory.size_bytes * 1e-6, weight_path_text(engine->path),
+               engine->info.backend, engine->info.device);
     *ret = engine;
     return 0;
 }
@@ -188,7 +165,7 @@ void llm_engine_info(const struct llm_engine *engine, struct llm_engine_info *re
         .backend = engine->info.backend,
         .device = engine->info.device,
         .source = source_text(engine->weights.source),
-        .memory = path_text(engine->path),
+        .memory = weight_path_text(engine->path),
         .model_id = engine->model_id,
         .weight_bytes = engine->model.memory.size_bytes,
         .bytes_per_token = model_bytes_per_token(&engine->model),

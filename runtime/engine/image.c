@@ -123,8 +123,8 @@ void image_slot(struct model *model, uint32_t i, struct image_slot *ret)
     *ret = slot;
 }
 
-static const struct weight_format *slot_format(const struct image_formats *formats,
-                                               const struct image_slot *slot)
+struct weight_format *image_slot_format(struct image_formats *formats,
+                                        const struct image_slot *slot)
 {
     switch (slot->kind) {
     case IMAGE_EMBED:
@@ -240,8 +240,10 @@ int image_plan(const struct model_config *config, const struct image_formats *fo
     for (uint32_t i = 0; i < n_slots && r == 0; i++) {
         struct image_slot slot;
         image_slot(model, i, &slot);
-        r = slot.matrix ? place_matrix(&cur, &slot, slot_format(formats, &slot), err)
-                        : place(&cur, slot.name, 4ull * slot.cols, slot.vector_off, err);
+        r = slot.matrix
+                ? place_matrix(&cur, &slot,
+                               image_slot_format((struct image_formats *)formats, &slot), err)
+                : place(&cur, slot.name, 4ull * slot.cols, slot.vector_off, err);
     }
     if (r == 0) {
         if (config->tied_head) {

@@ -115,6 +115,10 @@ uint32_t image_n_slots(const struct model_config *config);
 /* Slot i of model (whose config must be set); the pointers are into *model. */
 void image_slot(struct model *model, uint32_t i, struct image_slot *ret);
 
+/* Where formats says how a matrix's slot is to be stored. */
+struct weight_format *image_slot_format(struct image_formats *formats,
+                                        const struct image_slot *slot);
+
 /* Write header and table of a planned model to base (its first chunk, zeroed memory). */
 void image_write_header(const struct model *model, uint8_t *base);
 

@@ -5,10 +5,9 @@
 #include "gtt.h"
 #include "image.h"
 #include "load.h"
-#include "parallel.h"
+#include "log.h"
 
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,22 +16,6 @@
 /* Random weights are int4 in groups of 32 with an 8-bit head; the name changes when this does. */
 #define RANDOM_NAME "gemma3-random-%s-q4g32-head-q8g32-v1"
 #define RANDOM_SEED 1
-
-static void say(const struct llm_engine_params *params, const char *fmt, ...)
-    __attribute__((format(printf, 2, 3)));
-
-static void say(const struct llm_engine_params *params, const char *fmt, ...)
-{
-    char text[ERR_TEXT_MAX];
-    if (!params->log) {
-        return;
-    }
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
-    va_end(ap);
-    params->log(params->data, text);
-}
 
 /* What is to be loaded: a directory's plan, or random weights. */
 struct origin {
@@ -226,7 +209,7 @@ static int use_pool(struct weights *w, struct origin *o, struct err *err, struct
 {
     int r = gtt_open(w->gtt, o->name, GTT_OPEN_FILL, 0, &w->segment);
     if (r == -EAGAIN) {
-        say(o->params, "waiting: %s", gtt_last_error(w->gtt));
+        engine_log(o->params, "waiting: %s", gtt_last_error(w->gtt));
         r = gtt_open(w->gtt, o->name, GTT_OPEN_FILL | GTT_OPEN_WAIT, -1, &w->segment);
     }
     if (r < 0) {
@@ -246,7 +229,7 @@ static int use_pool(struct weights *w, struct origin *o, struct err *err, struct
 static int replace_bad_image(struct weights *w, struct origin *o, struct err *err,
                              struct model *ret_model)
 {
-    say(o->params, "gttd holds a bad image of this model (%s): it is replaced", err->text);
+    engine_log(o->params, "gttd holds a bad image of this model (%s): it is replaced", err->text);
     gtt_segment_close(w->segment);
     w->segment = NULL;
     free(w->dmabuf_fds);
@@ -273,10 +256,10 @@ int weights_open(struct weights *weights, const struct llm_engine_params *params
         goto out;
     }
     if (!params->private_weights && gtt_connect(params->gttd_socket, "gttrun", &weights->gtt) < 0) {
-        say(params,
-            "%s; start it with `gttd` to keep weights in memory between runs. "
-            "Loading into private memory",
-            gtt_last_error(NULL));
+        engine_log(params,
+                   "%s; start it with `gttd` to keep weights in memory between runs. "
+                   "Loading into private memory",
+                   gtt_last_error(NULL));
     }
     if (weights->gtt) {
         r = use_pool(weights, o, &own, ret_model);

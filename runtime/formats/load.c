@@ -43,25 +43,6 @@ struct load_plan {
     uint64_t total_bytes;
 };
 
-static struct weight_format *slot_format(struct image_formats *formats,
-                                         const struct image_slot *slot)
-{
-    switch (slot->kind) {
-    case IMAGE_EMBED:
-        return &formats->embed;
-    case IMAGE_HEAD:
-        return &formats->head;
-    case IMAGE_QKV:
-        return &formats->layers[slot->layer].qkv;
-    case IMAGE_ATTN_OUT:
-        return &formats->layers[slot->layer].attn_out;
-    case IMAGE_GATE_UP:
-        return &formats->layers[slot->layer].gate_up;
-    default:
-        return &formats->layers[slot->layer].down;
-    }
-}
-
 /* Find the parts of a matrix and the format that they must share. */
 static int choose_format(const struct checkpoint *ckpt, const struct model_config *config,
                          const struct image_slot *slot, struct weight_format *ret, struct err *err)
@@ -101,7 +82,7 @@ static int choose_formats(const struct checkpoint *ckpt, const struct model_conf
         struct image_slot slot;
         image_slot(model, i, &slot);
         if (slot.matrix) {
-            int r = choose_format(ckpt, config, &slot, slot_format(ret, &slot), err);
+            int r = choose_format(ckpt, config, &slot, image_slot_format(ret, &slot), err);
             if (r < 0) {
                 return r;
             }

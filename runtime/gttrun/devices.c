@@ -34,15 +34,9 @@ static const struct argp devices_argp = {
     .doc = "List the Vulkan devices and the memory path each would use, and why.",
 };
 
-static const char *path_text(enum weight_path path)
-{
-    static const char *const text[] = {"adopted", "dma-buf", "host-pointer", "device-copy"};
-    return text[path];
-}
-
 static json_t *path_json(enum weight_path path, const char *why)
 {
-    return json_pack("{s:s, s:s}", "path", path_text(path), "why", why);
+    return json_pack("{s:s, s:s}", "path", weight_path_text(path), "why", why);
 }
 
 static json_t *device_json(const struct vk_device_desc *d, size_t index)
@@ -92,8 +86,10 @@ static void print_text(const struct vk_device_desc *devices, size_t n)
             printf("   cannot be used: %s\n", d->missing);
             continue;
         }
-        printf("   weights in dma-bufs: %s (%s)\n", path_text(d->dmabuf_path), d->dmabuf_why);
-        printf("   weights in plain memory: %s (%s)\n", path_text(d->plain_path), d->plain_why);
+        printf("   weights in dma-bufs: %s (%s)\n", weight_path_text(d->dmabuf_path),
+               d->dmabuf_why);
+        printf("   weights in plain memory: %s (%s)\n", weight_path_text(d->plain_path),
+               d->plain_why);
     }
 }
 
