@@ -61,6 +61,10 @@ json_value() {
     printf '%s' "${text//\\\\/\\}"
 }
 
+mebibytes() {
+    awk -v bytes="$1" 'BEGIN { printf "%.1f MiB", bytes / 1048576 }'
+}
+
 start_gttd() {
     build/release/bin/gttd --socket="$run_dir/gttd.sock" >"$run_dir/gttd.log" 2>&1 &
     gttd_pid=$!
@@ -94,11 +98,13 @@ ask() {
     echo "  > $(json_value content "$reply")"
     echo
     [ -n "$(json_value content "$reply")" ] || die "the answer is empty: $(cat "$reply")"
-    echo "  weights   $(awk "BEGIN { printf \"%.1f MiB\", $(json_value bytes "$run_dir/health.json") / 1048576 }")," \
+    echo "  weights   $(mebibytes "$(json_value bytes "$run_dir/health.json")")," \
         "$(json_value source "$run_dir/health.json") (memory: $(json_value memory "$run_dir/health.json"))"
-    echo "  held by   gttd, $(sed -nE 's/.*heap[ :=]+([a-z]+).*/heap \1/p' "$run_dir/gttd.log" | head -n 1) (process $gttd_pid, a private one on $run_dir/gttd.sock)"
+    echo "  held by   gttd, $(sed -nE 's/.*(heap [a-z]+).*/\1/p' "$run_dir/gttd.log" | head -n 1)," \
+        "process $gttd_pid: one of our own, on $run_dir/gttd.sock"
     echo "  backend   $(json_value backend "$run_dir/health.json") on $(json_value device "$run_dir/health.json")"
-    echo "  speed     first token after $(json_value first_token_ms "$reply") ms, then $(json_value decode_tps "$reply") tokens/s"
+    printf '  speed     first token after %.0f ms, then %.0f tokens/s\n' \
+        "$(json_value first_token_ms "$reply")" "$(json_value decode_tps "$reply")"
     echo
 }
 
@@ -118,6 +124,7 @@ run_model() {
     ask
     if [ -z "$once" ]; then
         echo "Serving on http://$HOST:$PORT (OpenAI API; logs in $run_dir). Ctrl-C stops it."
+        trap 'exit 0' INT TERM
         wait "$server_pid" || {
             show_logs
             die "gttrun serve ended"
