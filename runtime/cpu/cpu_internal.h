@@ -40,8 +40,13 @@ struct backend_model {
 
 /* --- state.c --------------------------------------------------------------------------------- */
 
+/*
+ * One layer's cache, in blocks of ATTN_BLOCK positions. Keys lie across a block, so that scores are
+ * sums of vectors and need no reduction; values lie along it.
+ */
 struct kv_cache {
-    float *k, *v;      /* [n_kv_heads, capacity, head_stride] */
+    float *k;          /* [n_kv_heads, capacity / ATTN_BLOCK, head_stride, ATTN_BLOCK] */
+    float *v;          /* [n_kv_heads, capacity, head_stride] */
     uint32_t capacity; /* positions, a multiple of ATTN_BLOCK; position p lies in p % capacity */
 };
 

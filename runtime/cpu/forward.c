@@ -2,7 +2,7 @@
 /*
  * A forward pass of cpu_backend: which kernel on which rows, cut into items for the thread pool.
  *
- * A layer is four jobs with work for everybody (qkv; attention; attn_out; gate + up + GeGLU; down),
+ * A layer is five jobs with work for everybody (qkv; attention; attn_out; gate + up + GeGLU; down),
  * and between them steps on single tokens: with one token those are too short to share, so the
  * calling thread does them while the others spin; with many, tokens are the items. Each step leaves
  * its output in the form the next matrix wants (int8 for quantized weights), so that it is made
@@ -215,6 +215,15 @@ static void norm_rope_head(const struct pass *p, uint32_t t, uint64_t norm_off, 
     p->kernels->rope(out, cos_row, cos_row + half, half, scale);
 }
 
+/* A key into its column of its block; element by element, but the lines stay cached while tokens
+ * fill a block. */
+static void store_key(float *block, uint32_t column, const float *key, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        block[(size_t)i * ATTN_BLOCK + column] = key[i];
+    }
+}
+
 static void rope_store_item(void *arg, uint32_t t, uint32_t thread)
 {
     const struct pass *p = arg;
@@ -224,16 +233,18 @@ static void rope_store_item(void *arg, uint32_t t, uint32_t thread)
     const float *q = s->qkv + t * s->qkv_stride;
     const float *k = q + (size_t)c->n_heads * c->head_dim;
     const float *v = k + (size_t)c->n_kv_heads * c->head_dim;
-    uint32_t slot = (p->pos + t) % kv->capacity;
-    (void)thread;
+    uint32_t slot = (p->pos + t) % kv->capacity, column = slot % ATTN_BLOCK;
+    float *key = thread_scratch(p, thread);
     for (uint32_t h = 0; h < c->n_heads; h++) {
         norm_rope_head(p, t, p->l->q_norm_off, q + (size_t)h * c->head_dim,
                        s->q + ((size_t)t * c->n_heads + h) * s->head_stride, c->query_scale);
     }
     for (uint32_t h = 0; h < c->n_kv_heads; h++) {
-        size_t at = ((size_t)h * kv->capacity + slot) * s->head_stride;
-        norm_rope_head(p, t, p->l->k_norm_off, k + (size_t)h * c->head_dim, kv->k + at, 1.0f);
-        memcpy(kv->v + at, v + (size_t)h * c->head_dim, c->head_dim * sizeof *v);
+        size_t block = ((size_t)h * kv->capacity + slot - column) * s->head_stride;
+        norm_rope_head(p, t, p->l->k_norm_off, k + (size_t)h * c->head_dim, key, 1.0f);
+        store_key(kv->k + block, column, key, c->head_dim);
+        memcpy(kv->v + block + (size_t)column * s->head_stride, v + (size_t)h * c->head_dim,
+               c->head_dim * sizeof *v);
     }
 }
 
@@ -268,12 +279,12 @@ static void attend_segment(const struct pass *p, uint32_t t, uint32_t kv_head, u
     first = first > segment * ATTN_SEGMENT ? first : segment * ATTN_SEGMENT;
     end = end < pos + 1 ? end : pos + 1;
     clear_parts(part, out, per_kv, s->head_stride);
-    while (first < end) {
-        uint32_t block_end = (first / ATTN_BLOCK + 1) * ATTN_BLOCK;
-        uint32_t n_keys = (block_end < end ? block_end : end) - first;
-        size_t at = ((size_t)kv_head * kv->capacity + first % kv->capacity) * s->head_stride;
-        p->kernels->attend(q, per_kv, s->head_stride, kv->k + at, kv->v + at, n_keys, part, out);
-        first += n_keys;
+    for (uint32_t at = first / ATTN_BLOCK * ATTN_BLOCK; at < end; at += ATTN_BLOCK) {
+        size_t block = ((size_t)kv_head * kv->capacity + at % kv->capacity) * s->head_stride;
+        uint32_t from = first > at ? first - at : 0;
+        uint32_t to = end - at < ATTN_BLOCK ? end - at : ATTN_BLOCK;
+        p->kernels->attend(q, per_kv, s->head_stride, kv->k + block, kv->v + block, from, to, part,
+                           out);
     }
 }
 

@@ -17,7 +17,7 @@
 /* Activations are quantized in groups of 32 whatever the group of the weights. */
 #define ACT_GROUP 32
 
-/* Keys in one call of attend(). */
+/* Keys in a block of the KV cache, and in one call of attend() at most. */
 #define ATTN_BLOCK 64
 
 /*
@@ -73,13 +73,15 @@ struct cpu_kernels {
     void (*rope)(float *x, const float *cos, const float *sin, uint32_t half, float scale);
 
     /*
-     * n_heads query heads (rows of stride floats, a multiple of 16, zero-padded) over n_keys <=
-     * ATTN_BLOCK keys k and values v (rows like q's): merged into part[h], out[h], which hold
-     * earlier keys' results: max and total of exp(score - max), out = sum of exp(score - max) * v.
-     * Start with max = -INFINITY, total = 0, out = 0.
+     * n_heads query heads (rows of stride floats, a multiple of 16, zero-padded) over keys
+     * [first, end) of one block of the KV cache: k [stride, ATTN_BLOCK], v [ATTN_BLOCK, stride].
+     * Merged into part[h], out[h], which hold earlier keys' results: max and total of
+     * exp(score - max), out = sum of exp(score - max) * v. Start with max = -INFINITY, total = 0,
+     * out = 0. The block's other keys may hold anything.
      */
     void (*attend)(const float *q, uint32_t n_heads, uint32_t stride, const float *k,
-                   const float *v, uint32_t n_keys, struct attn_part *part, float *out);
+                   const float *v, uint32_t first, uint32_t end, struct attn_part *part,
+                   float *out);
 
     /* Merge another result of attend() into part, out; n floats of one head. */
     void (*attn_merge)(struct attn_part *part, float *out, const struct attn_part *other,

@@ -92,37 +92,57 @@ static void rope(float *x, const float *cos, const float *sin, uint32_t half, fl
 
 /* --- attention ------------------------------------------------------------------------------- */
 
-INLINE void scores(const float *q, int n_heads, uint32_t stride, const float *k, uint32_t n_keys,
-                   float (*score)[ATTN_BLOCK])
+/* Keys whose scores are summed at once, as registers allow: 4 heads times this many vectors. */
+#define SCORE_KEYS (VEC == 16 ? 64 : 2 * VEC)
+
+/* Scores of the keys around [first, end): keys lie across lanes, so nothing is summed over lanes.
+ */
+INLINE void scores(const float *q, int n_heads, uint32_t stride, const float *k, uint32_t first,
+                   uint32_t end, float (*score)[ATTN_BLOCK])
 {
-    for (uint32_t j = 0; j < n_keys; j++) {
-        vf sum[4] = {{0}};
-        for (uint32_t i = 0; i < stride; i += VEC) {
-            vf key = vf_load(k + (size_t)j * stride + i);
-            for (int h = 0; h < n_heads; h++) {
-                sum[h] += key * vf_load(q + (size_t)h * stride + i);
+    for (uint32_t j = first / SCORE_KEYS * SCORE_KEYS; j < end; j += SCORE_KEYS) {
+        vf sum[4][SCORE_KEYS / VEC] = {{{0}}};
+        for (uint32_t i = 0; i < stride; i++) {
+            for (int l = 0; l < SCORE_KEYS / VEC; l++) {
+                vf key = vf_load(k + (size_t)i * ATTN_BLOCK + j + l * VEC);
+                for (int h = 0; h < n_heads; h++) {
+                    sum[h][l] += key * q[(size_t)h * stride + i];
+                }
             }
         }
         for (int h = 0; h < n_heads; h++) {
-            score[h][j] = vf_sum(sum[h]);
+            for (int l = 0; l < SCORE_KEYS / VEC; l++) {
+                vf_store(score[h] + j + l * VEC, sum[h][l]);
+            }
         }
     }
 }
 
-/* Scores to exp(score - max); returns by what earlier results must be multiplied. */
-INLINE float soften(float *score, uint32_t n_keys, struct attn_part *part)
+/* The score vector from key j on, with -INFINITY for keys outside [first, end): whatever lies in
+ * the cache there, even a NaN, has no say. */
+INLINE vf score_lanes(const float *score, uint32_t j, uint32_t first, uint32_t end)
 {
-    for (uint32_t j = n_keys; j % VEC; j++) {
-        score[j] = -INFINITY;
+    vi key;
+    for (int l = 0; l < VEC; l++) {
+        key[l] = (int)j + l;
     }
+    vi inside = (key >= (int)first) & (key < (int)end);
+    return vf_select(inside, vf_load(score + j), vf_set(-INFINITY));
+}
+
+/* Scores to exp(score - max), 0 outside [first, end); returns by what earlier results must be
+ * multiplied. */
+INLINE float soften(float *score, uint32_t first, uint32_t end, struct attn_part *part)
+{
+    uint32_t start = first / VEC * VEC;
     vf peak = vf_set(part->max);
-    for (uint32_t j = 0; j < n_keys; j += VEC) {
-        peak = vf_max(vf_load(score + j), peak);
+    for (uint32_t j = start; j < end; j += VEC) {
+        peak = vf_max(score_lanes(score, j, first, end), peak);
     }
     float max = vf_peak(peak);
     vf sum = {0};
-    for (uint32_t j = 0; j < n_keys; j += VEC) {
-        vf s = vf_load(score + j);
+    for (uint32_t j = start; j < end; j += VEC) {
+        vf s = score_lanes(score, j, first, end);
         vf e = vf_select(s > -INFINITY, vf_exp(s - max), (vf){0});
         vf_store(score + j, e);
         sum += e;
@@ -133,7 +153,7 @@ INLINE float soften(float *score, uint32_t n_keys, struct attn_part *part)
     return earlier;
 }
 
-INLINE void weigh_values(int n_heads, uint32_t stride, const float *v, uint32_t n_keys,
+INLINE void weigh_values(int n_heads, uint32_t stride, const float *v, uint32_t first, uint32_t end,
                          float (*score)[ATTN_BLOCK], const float *earlier, float *out)
 {
     for (uint32_t i = 0; i < stride; i += 16) {
@@ -143,7 +163,7 @@ INLINE void weigh_values(int n_heads, uint32_t stride, const float *v, uint32_t 
                 acc[h][l] = vf_load(out + (size_t)h * stride + i + l * VEC) * earlier[h];
             }
         }
-        for (uint32_t j = 0; j < n_keys; j++) {
+        for (uint32_t j = first; j < end; j++) {
             for (int l = 0; l < 16 / VEC; l++) {
                 vf value = vf_load(v + (size_t)j * stride + i + l * VEC);
                 for (int h = 0; h < n_heads; h++) {
@@ -160,31 +180,32 @@ INLINE void weigh_values(int n_heads, uint32_t stride, const float *v, uint32_t 
 }
 
 INLINE void attend_heads(const float *q, int n_heads, uint32_t stride, const float *k,
-                         const float *v, uint32_t n_keys, struct attn_part *part, float *out)
+                         const float *v, uint32_t first, uint32_t end, struct attn_part *part,
+                         float *out)
 {
     float score[4][ATTN_BLOCK];
     float earlier[4];
-    scores(q, n_heads, stride, k, n_keys, score);
+    scores(q, n_heads, stride, k, first, end, score);
     for (int h = 0; h < n_heads; h++) {
-        earlier[h] = soften(score[h], n_keys, &part[h]);
+        earlier[h] = soften(score[h], first, end, &part[h]);
     }
-    weigh_values(n_heads, stride, v, n_keys, score, earlier, out);
+    weigh_values(n_heads, stride, v, first, end, score, earlier, out);
 }
 
 static void attend(const float *q, uint32_t n_heads, uint32_t stride, const float *k,
-                   const float *v, uint32_t n_keys, struct attn_part *part, float *out)
+                   const float *v, uint32_t first, uint32_t end, struct attn_part *part, float *out)
 {
     uint32_t h = 0;
     for (; h + 4 <= n_heads; h += 4) {
-        attend_heads(q + (size_t)h * stride, 4, stride, k, v, n_keys, part + h,
+        attend_heads(q + (size_t)h * stride, 4, stride, k, v, first, end, part + h,
                      out + (size_t)h * stride);
     }
     for (; h + 2 <= n_heads; h += 2) {
-        attend_heads(q + (size_t)h * stride, 2, stride, k, v, n_keys, part + h,
+        attend_heads(q + (size_t)h * stride, 2, stride, k, v, first, end, part + h,
                      out + (size_t)h * stride);
     }
     for (; h < n_heads; h++) {
-        attend_heads(q + (size_t)h * stride, 1, stride, k, v, n_keys, part + h,
+        attend_heads(q + (size_t)h * stride, 1, stride, k, v, first, end, part + h,
                      out + (size_t)h * stride);
     }
 }
