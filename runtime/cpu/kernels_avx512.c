@@ -173,7 +173,11 @@ INLINE void quant_tile(bool q4, bool bias, uint32_t group, const struct quant_ma
                             scale, acc);
             }
         } else {
-            for (int b = 0; k < m->cols; b++, k += vector) {
+            int b = 0;
+            for (; k + vector <= m->cols; b++, k += vector) {
+                vector_step(q4, rows, R, x, C, k, UINT32_MAX, b, ahead, scale, acc);
+            }
+            if (k < m->cols) {
                 vector_step(q4, rows, R, x, C, k, m->cols, b, ahead, scale, acc);
             }
         }
