@@ -11,15 +11,16 @@
  * others get their turn, large enough to cost nothing. */
 #define SLICE_BYTES (64ull << 20)
 
-/* Worker: give all chunks back. */
-static void free_chunks(struct memory *memory)
+/* Worker: give the next chunk back. False: none is left. */
+static bool free_chunk(struct memory *memory)
 {
-    for (uint32_t i = 0; i < memory->n_chunks; i++) {
-        memory->heap->ops->chunk_free(memory->heap, &memory->chunks[i]);
-    }
     memory->debt->unpopulated_bytes -= memory->left_bytes;
     memory->left_bytes = 0;
-    memory->freed = true;
+    if (memory->n_freed == memory->n_chunks) {
+        return false;
+    }
+    memory->heap->ops->chunk_free(memory->heap, &memory->chunks[memory->n_freed++]);
+    return true;
 }
 
 /* Worker: the next slice of the next chunk; moves on to the one after when it is whole. */
@@ -50,34 +51,34 @@ static int populate_slice(struct memory *memory)
     return ops->chunk_export(memory->heap, chunk, &memory->why);
 }
 
-static void seal_chunks(struct memory *memory)
+/* Worker: seal the next chunk. The kernel waits for pinned pages here, some 100 ms for each chunk
+ * that a client has pinned. */
+static void seal_chunk(struct memory *memory)
 {
-    bool immutable = true;
-    for (uint32_t i = 0; i < memory->n_chunks; i++) {
-        immutable &= memory->heap->ops->chunk_seal(memory->heap, &memory->chunks[i]);
-    }
-    memory->immutable = immutable;
+    bool immutable = memory->heap->ops->chunk_seal(memory->heap, &memory->chunks[memory->n_sealed]);
+    memory->immutable = immutable && (memory->immutable || memory->n_sealed == 0);
+    memory->n_sealed++;
 }
 
 static bool memory_step(struct job *job)
 {
     struct memory *memory = list_entry(job, struct memory, job);
-    if (memory->discarded) {
-        free_chunks(memory);
-        memory->debt->freeing_bytes -= memory->size_bytes;
-        memory->returned = true;
+    if (memory->discarded || memory->result < 0) {
+        if (free_chunk(memory)) {
+            return true;
+        }
+        if (memory->discarded) {
+            memory->debt->freeing_bytes -= memory->size_bytes;
+            memory->returned = true;
+        }
         return false;
     }
     if (memory->task == MEMORY_SEAL) {
-        seal_chunks(memory);
-        return false;
+        seal_chunk(memory);
+        return memory->n_sealed < memory->n_chunks;
     }
     memory->result = populate_slice(memory);
-    if (memory->result < 0) {
-        free_chunks(memory);
-        return false;
-    }
-    return memory->next_chunk < memory->n_chunks;
+    return memory->result < 0 || memory->next_chunk < memory->n_chunks;
 }
 
 static void memory_job_done(struct job *job)
@@ -143,7 +144,7 @@ void memory_discard(struct memory *memory)
 {
     memory->segment = NULL;
     charge_release(&memory->charge);
-    if (memory->task == MEMORY_IDLE && memory->freed) {
+    if (memory->task == MEMORY_IDLE && memory->n_freed == memory->n_chunks) {
         memory_destroy(memory);
         return;
     }
@@ -161,8 +162,7 @@ void memory_destroy(struct memory *memory)
         return;
     }
     list_remove(&memory->link);
-    if (!memory->freed) {
-        free_chunks(memory);
+    while (free_chunk(memory)) {
     }
     charge_release(&memory->charge);
     free(memory);

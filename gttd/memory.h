@@ -36,8 +36,7 @@ struct memory {
     void (*done)(struct memory *memory);
     enum memory_task task;
     atomic_bool discarded;
-    bool freed;     /* no chunk is left */
-    bool returned;  /* the worker has seen that it is discarded */
+    bool returned;  /* the worker has seen that it is discarded and has freed all */
     bool immutable; /* after seal: the kernel refuses writes */
     int result;     /* of the populate */
     struct reason why;
@@ -47,6 +46,8 @@ struct memory {
     uint32_t n_chunks;
     uint32_t next_chunk; /* where populating is */
     uint64_t next_offset;
+    uint32_t n_sealed; /* chunks that need no more sealing, freeing */
+    uint32_t n_freed;
     struct heap_chunk chunks[]; /* [n_chunks] */
 };
 
