@@ -23,9 +23,20 @@ static int open_auto(struct heap *heap, struct reason *why)
     return try_open(heap, &heap_memfd, why);
 }
 
+static const struct heap_ops *const heaps[] = {&heap_udmabuf, &heap_memfd};
+
+bool heap_choice_exists(const char *choice)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(heaps); i++) {
+        if (!strcmp(choice, heaps[i]->name)) {
+            return true;
+        }
+    }
+    return !strcmp(choice, "auto") || !strcmp(choice, "amdgpu");
+}
+
 int heap_open(struct heap *heap, const char *choice, struct reason *why)
 {
-    static const struct heap_ops *const heaps[] = {&heap_udmabuf, &heap_memfd};
     if (!strcmp(choice, "auto")) {
         return open_auto(heap, why);
     }
@@ -34,10 +45,7 @@ int heap_open(struct heap *heap, const char *choice, struct reason *why)
             return try_open(heap, heaps[i], why);
         }
     }
-    if (!strcmp(choice, "amdgpu")) {
-        return reason_set(why, -EOPNOTSUPP, "the amdgpu heap is not built into this gttd yet");
-    }
-    return reason_set(why, -EINVAL, "no heap is called %s: auto, amdgpu, udmabuf or memfd", choice);
+    return reason_set(why, -EOPNOTSUPP, "the %s heap is not built into this gttd yet", choice);
 }
 
 void heap_close(struct heap *heap)

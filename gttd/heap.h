@@ -45,9 +45,12 @@ struct heap_ops {
 extern const struct heap_ops heap_memfd;
 extern const struct heap_ops heap_udmabuf;
 
+/* Whether there is such a heap, or will be, somewhere; or it is "auto". */
+bool heap_choice_exists(const char *choice);
+
 /*
  * Open the heap called choice, or with "auto" the best that works here, and log which. *why on
- * failure. Errors: -EINVAL no such heap, -ENODEV not on this machine, -EOPNOTSUPP not built.
+ * failure. Errors: -ENODEV not on this machine, -EOPNOTSUPP not built.
  */
 int heap_open(struct heap *heap, const char *choice, struct reason *why);
 void heap_close(struct heap *heap);

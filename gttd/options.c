@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "admission.h"
+#include "heap.h"
 
 int size_parse(const char *text, uint64_t *ret_bytes)
 {
@@ -62,6 +63,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     struct options *options = state->input;
     switch (key) {
     case 'H':
+        if (!heap_choice_exists(arg)) {
+            argp_error(state, "--heap: %s: there are auto, amdgpu, udmabuf and memfd", arg);
+        }
         options->heap = arg;
         return 0;
     case 's':

@@ -48,8 +48,8 @@ static void test_command_line(void)
     CHECK(rig_logged(&rig, "not a size"));
     CHECK_EQ(run_gttd((const char *[]){"--what", NULL}), 2);
     CHECK_EQ(run_gttd((const char *[]){"stray", NULL}), 2);
-    CHECK_EQ(run_gttd((const char *[]){"--heap=tape", socket_arg, NULL}), 1);
-    CHECK(rig_logged(&rig, "no heap is called tape"));
+    CHECK_EQ(run_gttd((const char *[]){"--heap=tape", socket_arg, NULL}), 2);
+    CHECK(rig_logged(&rig, "tape: there are auto"));
     CHECK_EQ(run_gttd((const char *[]){"--heap=amdgpu", socket_arg, NULL}), 1);
     CHECK(rig_logged(&rig, "not built"));
     CHECK_EQ(run_gttd((const char *[]){"--socket=/nonexistent/sock", NULL}), 1);
