@@ -7,7 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/signalfd.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 struct serve_options {
@@ -72,25 +72,45 @@ static void say_ready(void *data, const char *url)
     }
 }
 
+static int stop_fd; /* an eventfd */
+
+static void on_stop(int signal)
+{
+    int saved_errno = errno;
+    uint64_t one = 1;
+    ssize_t n = write(stop_fd, &one, sizeof one);
+    (void)signal;
+    (void)n; /* fails only when the counter is full, and then it is readable */
+    errno = saved_errno;
+}
+
+/* Whichever thread gets them. Before this, while the model is loaded or waited for, they just end
+ * the process. */
+static int catch_signals(void)
+{
+    struct sigaction stop = {.sa_handler = on_stop, .sa_flags = SA_RESTART};
+    stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (stop_fd < 0) {
+        return -errno;
+    }
+    sigaction(SIGTERM, &stop, NULL);
+    sigaction(SIGINT, &stop, NULL);
+    return 0;
+}
+
 int cmd_serve(int argc, char **argv)
 {
     struct serve_options o = {.listen = "127.0.0.1:8006", .max_queue = 32};
     struct err err = {{0}};
-    sigset_t stop;
     parse_args(&serve_argp, argc, argv, &o);
-    /* blocked before any thread starts, so that only the signalfd sees them */
-    sigemptyset(&stop);
-    sigaddset(&stop, SIGTERM);
-    sigaddset(&stop, SIGINT);
-    sigprocmask(SIG_BLOCK, &stop, NULL);
-    int stop_fd = signalfd(-1, &stop, SFD_CLOEXEC | SFD_NONBLOCK);
-    if (stop_fd < 0) {
-        complain("signalfd: %s", strerror(errno));
+    struct llm_engine *engine = open_engine(&o.model);
+    if (!engine) {
         return EXIT_FAILED;
     }
-    int status = EXIT_FAILED;
-    struct llm_engine *engine = open_engine(&o.model);
-    if (engine) {
+    int r = catch_signals();
+    if (r < 0) {
+        err_set(&err, r, "eventfd: %s", strerror(-r));
+    } else {
         struct http_params params = {
             .engine = engine,
             .context = o.model.context,
@@ -102,13 +122,11 @@ int cmd_serve(int argc, char **argv)
             .ready = say_ready,
             .data = &o,
         };
-        if (http_serve(&params, &err) == 0) {
-            status = EXIT_OK;
-        } else {
-            complain("%s", err.text);
-        }
-        llm_engine_close(engine);
+        r = http_serve(&params, &err);
     }
-    close(stop_fd);
-    return status;
+    if (r < 0) {
+        complain("%s", err.text);
+    }
+    llm_engine_close(engine);
+    return r < 0 ? EXIT_FAILED : EXIT_OK;
 }

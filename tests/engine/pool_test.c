@@ -261,6 +261,37 @@ static void test_kill_fill(void)
     CHECK(caught > 0);
 }
 
+/* While another process is to fill: who waits can be interrupted, and takes over when it dies. */
+static void test_wait(void)
+{
+    struct gtt *gtt;
+    struct gtt_entry entry;
+    struct gtt_segment *segment;
+    uint64_t cursor = 0;
+    drop_all();
+    json_decref(ask(BUNDLED));
+    CHECK(gtt_connect(socket_path, "test", &gtt) == 0);
+    CHECK_EQ(gtt_list(gtt, &cursor, &entry), 1);
+    CHECK_EQ(gtt_drop(gtt, entry.name, 0), 0);
+    CHECK_EQ(gtt_open(gtt, entry.name, GTT_OPEN_FILL, 0, &segment), 1);
+
+    struct process serve =
+        spawn_gttrun((const char *[]){"serve", "-m", BUNDLED, "--backend", "cpu", "--listen",
+                                      "127.0.0.1:0", socket_arg, NULL});
+    spawn_expect(&serve, true, "waiting");
+    kill(serve.pid, SIGINT);
+    CHECK_EQ(spawn_wait(&serve), 128 + SIGINT);
+    spawn_close(&serve);
+
+    struct process chat = spawn_gttrun((const char *[]){"chat", "-m", BUNDLED, "-p", "x", "-n", "1",
+                                                        "--backend", "cpu", socket_arg, NULL});
+    spawn_expect(&chat, true, "waiting");
+    gtt_disconnect(gtt);
+    CHECK_EQ(spawn_wait(&chat), 0);
+    spawn_expect(&chat, true, "pool-fill");
+    spawn_close(&chat);
+}
+
 /* gttd killed under a running program: it goes on; the next start says what is wrong and works. */
 static void test_kill_gttd(struct process *gttd)
 {
@@ -353,6 +384,7 @@ int main(void)
     test_shared();
     test_kill_decode();
     test_kill_fill();
+    test_wait();
     test_bad_models();
     for (int i = 0; count_fds(fd_dir) != fds && i < 500; i++) {
         nap_ms(10); /* until gttd has seen the last connection end */
