@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 int npy_write(const char *path, const float *data, size_t rows, size_t cols, struct err *err)
@@ -26,7 +27,12 @@ int npy_write(const char *path, const float *data, size_t rows, size_t cols, str
     header[10 + len] = ' ';
     header[127] = '\n';
 
-    if (snprintf(temp, sizeof temp, "%s.tmp%d", path, (int)getpid()) >= (int)sizeof temp) {
+    /* a pipe or a device is written to; only a file is replaced whole */
+    struct stat st;
+    bool in_place = stat(path, &st) == 0 && !S_ISREG(st.st_mode);
+    int n_name = in_place ? snprintf(temp, sizeof temp, "%s", path)
+                          : snprintf(temp, sizeof temp, "%s.tmp%d", path, (int)getpid());
+    if (n_name >= (int)sizeof temp) {
         return err_set(err, -ENAMETOOLONG, "%s: the name is too long", path);
     }
     FILE *f = fopen(temp, "wb");
@@ -42,11 +48,13 @@ int npy_write(const char *path, const float *data, size_t rows, size_t cols, str
     if (fclose(f) != 0 && r == 0) {
         r = -errno;
     }
-    if (r == 0 && rename(temp, path) < 0) {
+    if (r == 0 && !in_place && rename(temp, path) < 0) {
         r = -errno;
     }
-    if (r < 0) {
+    if (r < 0 && !in_place) {
         unlink(temp);
+    }
+    if (r < 0) {
         return err_set(err, r, "%s: %s", path, strerror(-r));
     }
     return 0;

@@ -7,7 +7,8 @@
 
 #include "err.h"
 
-/* Write float32 [rows, cols] (or [cols] if rows is 0) to path, replacing it whole or not at all. */
+/* Write float32 [rows, cols] (or [cols] if rows is 0) to path: a file is replaced whole or not at
+ * all, a pipe or a device just written to. */
 int npy_write(const char *path, const float *data, size_t rows, size_t cols, struct err *err);
 
 #endif
