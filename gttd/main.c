@@ -165,6 +165,9 @@ int main(int argc, char **argv)
                        .listener = {.fd = -1, .lock_fd = -1},
                        .loop.epoll_fd = -1,
                        .heap.device_fd = -1};
+    if (hold_standard_fds() < 0) {
+        return 1;
+    }
     options_parse(argc, argv, &d.options);
     log_init();
     int r = set_up(&d);

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The few ownership helpers that every directory uses: scoped fds and buffers, visible hand-over.
- * Nothing here knows about the protocol.
+ * The few ownership helpers that every directory uses: scoped fds and buffers, visible hand-over,
+ * standard streams that stay what they are. Nothing here knows about the protocol.
  */
 #ifndef GTTD_UTIL_H
 #define GTTD_UTIL_H
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -44,5 +46,20 @@ static inline void *take_ptr_(void *pp)
     return taken;
 }
 #define take_ptr(pp) ((__typeof__(*(pp)))take_ptr_(pp))
+
+/*
+ * For the start of a program: without this, one started with stdout or stderr closed gets that
+ * number for the next thing it opens, and prints into it. What was closed is opened the wrong way
+ * round, so that using it still fails.
+ */
+static inline int hold_standard_fds(void)
+{
+    for (int fd = 0; fd <= STDERR_FILENO; fd++) {
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd ? O_RDONLY : O_WRONLY) < 0) {
+            return -errno;
+        }
+    }
+    return 0;
+}
 
 #endif

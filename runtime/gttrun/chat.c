@@ -202,8 +202,6 @@ static int answer_once(struct llm_engine *engine, const struct chat_options *o, 
     }
     if (r == 0 && interrupted) {
         r = err_set(err, -EINTR, "interrupted");
-    } else if (r == 0 && (fflush(stdout) != 0 || ferror(stdout))) {
-        r = err_set(err, -EIO, "stdout: cannot be written");
     }
 out:
     llm_result_finish(&result);
@@ -289,7 +287,7 @@ static int converse(struct llm_engine *engine, struct chat_options *o, struct er
     if (r == 0 && o->system) {
         r = add_message(&c, CHAT_SYSTEM, o->system, strlen(o->system));
     }
-    while (r == 0) {
+    while (r == 0 && !ferror(stdout)) {
         if (isatty(STDIN_FILENO)) {
             fputs("> ", stdout);
             fflush(stdout);

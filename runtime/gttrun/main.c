@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* gttrun: picks the command. */
+#include "gttd_util.h"
 #include "gttrun.h"
 #include "version.h"
 
@@ -32,8 +33,21 @@ static void print_help(FILE *out)
     fputs("\n`gttrun COMMAND --help` describes a command.\n", out);
 }
 
+/* The one place that notices what printf() could not write. */
+static int check_stdout(int status)
+{
+    if (status == EXIT_OK && (fflush(stdout) != 0 || ferror(stdout))) {
+        complain("stdout: cannot be written");
+        return EXIT_FAILED;
+    }
+    return status;
+}
+
 int main(int argc, char **argv)
 {
+    if (hold_standard_fds() < 0) {
+        return EXIT_FAILED;
+    }
     /* a reader that leaves is a write error, not the end of the process */
     signal(SIGPIPE, SIG_IGN);
     if (argc < 2) {
@@ -42,15 +56,15 @@ int main(int argc, char **argv)
     }
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
         print_help(stdout);
-        return EXIT_OK;
+        return check_stdout(EXIT_OK);
     }
     if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0) {
         printf("gttrun %s\n", GTTD_VERSION_TEXT);
-        return EXIT_OK;
+        return check_stdout(EXIT_OK);
     }
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
         if (strcmp(argv[1], commands[i].name) == 0) {
-            return commands[i].run(argc - 1, argv + 1);
+            return check_stdout(commands[i].run(argc - 1, argv + 1));
         }
     }
     complain("%s: no such command; see `gttrun --help`", argv[1]);

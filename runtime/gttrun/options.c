@@ -93,6 +93,11 @@ static error_t parse_model_option(int key, char *arg, struct argp_state *state)
     case OPT_VALIDATE:
         o->validate = true;
         break;
+    case ARGP_KEY_END:
+        if (!o->model && !o->random_size) {
+            argp_error(state, "no model: -m DIR is needed");
+        }
+        break;
     default:
         return ARGP_ERR_UNKNOWN;
     }
@@ -198,10 +203,6 @@ static void find_cache_dir(char *dir, size_t size)
 
 struct llm_engine *open_engine(struct model_options *options)
 {
-    if (!options->model && !options->random_size) {
-        complain("no model: -m DIR is needed");
-        return NULL;
-    }
     find_cache_dir(options->cache_dir, sizeof options->cache_dir);
     struct llm_engine_params params = {
         .model_dir = options->model,

@@ -9,8 +9,9 @@ target_link_libraries(golden_test PRIVATE check model cpu_backends vk PkgConfig:
 
 add_library(spawn STATIC engine/spawn.c)
 target_link_libraries(spawn PUBLIC check)
-target_compile_definitions(spawn PRIVATE GTTD_PATH="$<TARGET_FILE:gttd>"
+target_compile_definitions(spawn PUBLIC GTTD_PATH="$<TARGET_FILE:gttd>"
                                          GTTRUN_PATH="$<TARGET_FILE:gttrun>")
 add_dependencies(spawn gttd gttrun)
+gttd_test(cli_test SOURCES engine/cli_test.c LIBS spawn LABELS engine)
 gttd_test(pool_test SOURCES engine/pool_test.c LIBS spawn gtt PkgConfig::JANSSON LABELS engine
           TIMEOUT 300)
