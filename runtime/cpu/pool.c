@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -38,10 +39,19 @@
 
 static_assert(POOL_MAX_ITEMS < STOP_ITEMS, "items fit their bits");
 
+/*
+ * On a busy machine the kernel may put a worker on the caller's core. Then a wait by spinning keeps
+ * the very thread from running that is waited for, and every wake-up preempts the waker. So threads
+ * note where they run: who shares a core sleeps at once, and such workers are woken no more often
+ * than this. The caller does the items meanwhile.
+ */
+#define SHARED_WAKE_NS 1000000
+
 struct worker {
     struct pool *pool;
     pthread_t thread;
     uint32_t index;
+    _Alignas(CACHE_LINE) _Atomic int cpu; /* where it last ran */
 };
 
 struct pool {
@@ -56,6 +66,8 @@ struct pool {
     _Alignas(CACHE_LINE) pool_fn fn;
     void *arg;
     uint32_t serial;
+    uint64_t last_wake_ns;
+    _Atomic int caller_cpu; /* where the job was published */
     _Atomic uint32_t wakes; /* sleeping workers wait for it to change */
 
     _Alignas(CACHE_LINE) _Atomic uint32_t n_sleeping;
@@ -127,9 +139,18 @@ static void run_items(struct pool *pool, uint32_t thread)
     }
 }
 
-/* Spin until the ticket has items; false if it is time to sleep. */
-static bool spin_for_item(struct pool *pool)
+/* A worker notes where it runs; true if that is where the caller was. */
+static bool beside_caller(struct worker *worker)
 {
+    int cpu = sched_getcpu();
+    atomic_store_explicit(&worker->cpu, cpu, memory_order_relaxed);
+    return cpu == atomic_load_explicit(&worker->pool->caller_cpu, memory_order_relaxed);
+}
+
+/* Spin until the ticket has items; false if it is time to sleep. */
+static bool spin_for_item(struct worker *worker)
+{
+    struct pool *pool = worker->pool;
     uint64_t start = now_ns();
     do {
         for (int i = 0; i < SPINS_A_CHECK; i++) {
@@ -138,7 +159,7 @@ static bool spin_for_item(struct pool *pool)
             }
             cpu_pause();
         }
-    } while (now_ns() - start < SPIN_NS);
+    } while (!beside_caller(worker) && now_ns() - start < SPIN_NS);
     return false;
 }
 
@@ -157,7 +178,8 @@ static void *worker_main(void *data)
     struct worker *worker = data;
     struct pool *pool = worker->pool;
     while (ticket_items(atomic_load(&pool->ticket)) != STOP_ITEMS) {
-        if (spin_for_item(pool)) {
+        if (spin_for_item(worker)) {
+            beside_caller(worker);
             run_items(pool, worker->index);
         } else {
             sleep_for_item(pool);
@@ -166,15 +188,39 @@ static void *worker_main(void *data)
     return NULL;
 }
 
+/* Whether a worker last ran on this core. */
+static bool beside_worker(const struct pool *pool)
+{
+    int cpu = sched_getcpu();
+    for (uint32_t i = 0; i < pool->n_started; i++) {
+        if (atomic_load_explicit(&pool->workers[i].cpu, memory_order_relaxed) == cpu) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Wake up to n sleeping workers, unless that would only take the core from us. */
+static void wake_workers(struct pool *pool, uint32_t n)
+{
+    uint64_t now = now_ns();
+    if (now - pool->last_wake_ns < SHARED_WAKE_NS && beside_worker(pool)) {
+        return;
+    }
+    pool->last_wake_ns = now;
+    atomic_fetch_add(&pool->wakes, 1);
+    futex_wake(&pool->wakes, n);
+}
+
 /* Make a job current and wake as many sleepers as it can use. */
 static void publish(struct pool *pool, uint32_t n_items, uint32_t n_wanted)
 {
     pool->serial++;
+    atomic_store_explicit(&pool->caller_cpu, sched_getcpu(), memory_order_relaxed);
     atomic_store(&pool->ticket,
                  (uint64_t)pool->serial << 2 * ITEM_BITS | (uint64_t)n_items << ITEM_BITS);
     if (atomic_load(&pool->n_sleeping)) {
-        atomic_fetch_add(&pool->wakes, 1);
-        futex_wake(&pool->wakes, n_wanted);
+        wake_workers(pool, n_wanted);
     }
 }
 
@@ -188,7 +234,7 @@ static void wait_done(struct pool *pool, uint32_t n_items)
             }
             cpu_pause();
         }
-    } while (now_ns() - start < SPIN_NS);
+    } while (now_ns() - start < SPIN_NS && !beside_worker(pool));
 
     atomic_store(&pool->caller_sleeps, 1);
     for (;;) {
@@ -227,7 +273,9 @@ static int start_workers(struct pool *pool)
     int r = 0;
     for (uint32_t i = 0; i + 1 < pool->n_threads && r == 0; i++) {
         struct worker *worker = &pool->workers[i];
-        *worker = (struct worker){.pool = pool, .index = i + 1};
+        worker->pool = pool;
+        worker->index = i + 1;
+        atomic_init(&worker->cpu, -1);
         r = -pthread_create(&worker->thread, NULL, worker_main, worker);
         if (r == 0) {
             pthread_setname_np(worker->thread, "gtt-cpu");
@@ -246,7 +294,7 @@ int pool_create(uint32_t n_threads, struct err *err, struct pool **ret)
     }
     memset(pool, 0, sizeof *pool);
     pool->n_threads = n_threads ? n_threads : parallel_cores();
-    pool->workers = calloc(pool->n_threads, sizeof *pool->workers);
+    pool->workers = aligned_alloc(CACHE_LINE, pool->n_threads * sizeof *pool->workers);
     if (!pool->workers) {
         free(pool);
         return err_set(err, -ENOMEM, "thread pool: no memory for %u threads", n_threads);
@@ -267,6 +315,7 @@ void pool_destroy(struct pool *pool)
     if (!pool) {
         return;
     }
+    pool->last_wake_ns = 0; /* this one must come through */
     publish(pool, STOP_ITEMS, pool->n_threads);
     for (uint32_t i = 0; i < pool->n_started; i++) {
         pthread_join(pool->workers[i].thread, NULL);
