@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <time.h>
 
 #include "gttd_util.h"
@@ -222,13 +223,18 @@ static int try_path(struct gtt *gtt, const char *label)
     if (gtt->fd < 0) {
         return gtt_fail(gtt, -errno, "socket: %s", strerror(errno));
     }
+    /* for connect(), which waits while a gttd that hangs has a full backlog; and not for sending */
+    struct timeval limit = {.tv_sec = HELLO_TIMEOUT_MS / 1000}, no_limit = {0};
+    setsockopt(gtt->fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
     int r;
     do {
         r = connect(gtt->fd, (struct sockaddr *)&addr, sizeof addr) < 0 ? -errno : 0;
     } while (r == -EINTR);
+    r = r == -EAGAIN ? -ETIMEDOUT : r;
     if (r < 0) {
         return gtt_fail(gtt, r, "no gttd at %s: %s", gtt->path, strerror(-r));
     }
+    setsockopt(gtt->fd, SOL_SOCKET, SO_SNDTIMEO, &no_limit, sizeof no_limit);
     return say_hello(gtt, label);
 }
 

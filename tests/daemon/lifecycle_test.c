@@ -95,6 +95,27 @@ static void test_second_gttd(void)
     unlink(path);
 }
 
+/* A gttd that hangs and whose backlog is full: connecting ends all the same. */
+static void test_full_backlog(void)
+{
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    struct gtt *gtt;
+    int waiting[8], n = 0;
+    snprintf(addr.sun_path, sizeof addr.sun_path, "%s3", rig.socket);
+    AUTO_FD listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    CHECK(bind(listener, (struct sockaddr *)&addr, sizeof addr) == 0 && listen(listener, 0) == 0);
+    do {
+        CHECK(n < 8);
+        waiting[n] = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    } while (connect(waiting[n++], (struct sockaddr *)&addr, sizeof addr) == 0);
+    CHECK_EQ(errno, EAGAIN);
+    CHECK_EQ(gtt_connect(addr.sun_path, "test", &gtt), -ETIMEDOUT);
+    while (n) {
+        close(waiting[--n]);
+    }
+    unlink(addr.sun_path);
+}
+
 /* In a child: hold a lease and a wait while gttd is killed; the mapping outlives it. */
 static void survivor(void *data, int pipe_fd)
 {
@@ -227,6 +248,7 @@ int main(void)
     rig_start(&rig, NULL);
     test_command_line();
     test_second_gttd();
+    test_full_backlog();
     test_kill_daemon();
     test_drain();
     bool all = test_activation();
