@@ -52,8 +52,8 @@ static const struct argp tokenize_argp = {
            "Needs only the tokenizer's file.",
 };
 
-/* "2 105\n..." -> ids; NULL after complaining. */
-static int32_t *parse_ids(const char *text, size_t *ret_n)
+/* "2 105\n..." -> ids; NULL after complaining. text has a NUL behind its size bytes. */
+static int32_t *parse_ids(const char *text, size_t size, size_t *ret_n)
 {
     size_t n = 0, cap = 64;
     int32_t *ids = malloc(cap * sizeof *ids);
@@ -62,7 +62,7 @@ static int32_t *parse_ids(const char *text, size_t *ret_n)
         while (isspace((unsigned char)*p) || *p == ',') {
             p++;
         }
-        if (!*p) {
+        if (p == text + size) {
             *ret_n = n;
             return ids;
         }
@@ -90,11 +90,11 @@ static int32_t *parse_ids(const char *text, size_t *ret_n)
     return NULL;
 }
 
-static int decode(const struct tokenizer *tok, const char *text)
+static int decode(const struct tokenizer *tok, const char *text, size_t text_size)
 {
     size_t n, size;
     char *out = NULL;
-    int32_t *ids = parse_ids(text, &n);
+    int32_t *ids = parse_ids(text, text_size, &n);
     if (!ids) {
         return EXIT_FAILED;
     }
@@ -152,7 +152,7 @@ int cmd_tokenize(int argc, char **argv)
     char *text = read_stdin(&size);
     int status = EXIT_FAILED;
     if (text) {
-        status = o.decode ? decode(tok, text) : encode(tok, text, size, o.bos);
+        status = o.decode ? decode(tok, text, size) : encode(tok, text, size, o.bos);
     }
     free(text);
     tokenizer_destroy(tok);

@@ -67,6 +67,18 @@ static void test_usage(void)
     }
 }
 
+/* A NUL is no end of text. */
+static void test_ids_with_nul(void)
+{
+    struct process p = spawn_gttrun((const char *[]){"tokenize", "-m", MODEL, "--decode", NULL});
+    CHECK(write(p.stdin_fd, "104 \0 105", 9) == 9);
+    CHECK_EQ(spawn_wait(&p), 1);
+    char *errors = spawn_errors(&p);
+    CHECK(strstr(errors, "not a token id"));
+    free(errors);
+    spawn_close(&p);
+}
+
 static void run_logits(const char *out)
 {
     CHECK_EQ(run_gttrun((const char *[]){"logits", "-q", "-m", MODEL, "--backend", "cpu", "--ids",
@@ -99,6 +111,7 @@ int main(void)
 
     test_stdout();
     test_usage();
+    test_ids_with_nul();
     test_device_as_output();
 
     kill(gttd.pid, SIGTERM);
