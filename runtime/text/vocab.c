@@ -75,7 +75,7 @@ static int grow_slots(struct vocab *vocab)
 static int grow_tokens(struct vocab *vocab, uint32_t n_ids)
 {
     if (n_ids > vocab->cap_tokens) {
-        uint32_t cap = 2 * n_ids + 256;
+        uint32_t cap = n_ids > 2 * vocab->cap_tokens ? n_ids : 2 * vocab->cap_tokens;
         struct vocab_token *tokens = reallocarray(vocab->tokens, cap, sizeof *tokens);
         if (!tokens) {
             return -ENOMEM;

@@ -8,7 +8,7 @@
 
 #include "buf.h"
 
-#define VOCAB_MAX_ID ((1 << 22) - 1)
+#define VOCAB_MAX_ID ((1 << 20) - 1)
 
 struct vocab_token {
     uint32_t at;      /* in contents */

@@ -90,7 +90,7 @@ static void test_vocabulary(void)
     check((struct parts){.vocab = "{\"a\":1,\"b\":1}"}, "\"b\": id 1 is taken by \"a\"");
     check((struct parts){.vocab = "{\"a\":-1}"}, "a token's id is not between 0 and");
     check((struct parts){.vocab = "{\"a\":99999999999999999999999}"}, "not between 0 and");
-    check((struct parts){.vocab = "{\"a\":4194304}"}, "not between 0 and");
+    check((struct parts){.vocab = "{\"a\":1048576}"}, "not between 0 and");
     check((struct parts){.vocab = "{\"a\":1.5}"}, "not a whole number");
     check((struct parts){.vocab = "{\"a\":1e3}"}, "not a whole number");
     check((struct parts){.vocab = "{\"a\":\"1\"}"}, "not a number");
@@ -232,7 +232,7 @@ static void test_added(void)
           "\"x\" is there twice");
     check((struct parts){.added = "[{\"id\":5,\"id\":6,\"content\":\"x\"," FLAGS "}]"},
           "there twice");
-    check((struct parts){.added = "[{\"id\":4000000,\"content\":\"x\"," FLAGS "}]"},
+    check((struct parts){.added = "[{\"id\":1000000,\"content\":\"x\"," FLAGS "}]"},
           "has no token with id 5");
     check(
         (struct parts){
