@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 # The whole test run: steps, their times, and one line at the end that counts everything.
 #
-# Three builds give all the evidence: debug (gcc, warnings are errors, assertions), fuzz (clang,
-# warnings are errors, AddressSanitizer and UBSan, libFuzzer) and tsan. The asan and clang presets
-# would repeat the second one; they are for hands.
+# Four builds give all the evidence: release (gcc; what is shipped, and what `tools/dev run` starts),
+# asan (gcc, AddressSanitizer, UBSan, assertions, warnings are errors), tsan, and fuzz (clang,
+# warnings are errors, libFuzzer). Only fuzz targets run in the last one. The debug and clang presets
+# would repeat what these show; they are for hands.
 # shellcheck shell=bash
 
 LOGS=build/test-logs
@@ -114,16 +115,18 @@ test_all() {
     step "hygiene" check_hygiene "$LOGS/white_space" || true
     step "format" check_format || true
     step "public headers" check_headers || true
-    if step "build debug (gcc)" build debug; then
-        ctest_step debug
+    if step "build release (gcc)" build release; then
+        ctest_step release
+    fi
+    if step "build asan (gcc, ubsan)" build asan; then
+        ctest_step asan -LE slow
+    fi
+    if step "build tsan (gcc)" build tsan; then
+        ctest_step tsan -E "$TSAN_EXCLUDE" -LE 'fuzz|single|slow'
     fi
     if step "build fuzz (clang, asan, ubsan)" build fuzz; then
-        ctest_step fuzz
         step "fuzzing, $FUZZ_SECONDS s each" fuzz_all $FUZZ_SECONDS || true
         grep -h 'runs, no finding' "$LOGS"/fuzzing*.log | sed 's/^/    /' || true
-    fi
-    if step "build tsan" build tsan; then
-        ctest_step tsan -E "$TSAN_EXCLUDE" -LE "fuzz|single"
     fi
 
     for item in ${skips[@]+"${skips[@]}"}; do
