@@ -255,11 +255,14 @@ int weights_open(struct weights *weights, const struct llm_engine_params *params
     if (r < 0) {
         goto out;
     }
-    if (!params->private_weights && gtt_connect(params->gttd_socket, "gttrun", &weights->gtt) < 0) {
-        engine_log(params,
-                   "%s; start it with `gttd` to keep weights in memory between runs. "
-                   "Loading into private memory",
-                   gtt_last_error(NULL));
+    if (!params->private_weights) {
+        int c = gtt_connect(params->gttd_socket, "gttrun", &weights->gtt);
+        if (c < 0) {
+            engine_log(params, "%s%s. Loading into private memory", gtt_last_error(NULL),
+                       c == -ENOENT || c == -ECONNREFUSED
+                           ? "; start it with `gttd` to keep weights in memory between runs"
+                           : "");
+        }
     }
     if (weights->gtt) {
         r = use_pool(weights, o, &own, ret_model);
