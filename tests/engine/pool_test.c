@@ -368,6 +368,19 @@ static void test_bad_models(void)
     expect_refused(dir[6], "No such file or directory");
 }
 
+/* A process's open fds once they stay the same: gttd may still be closing a connection. */
+static int settled_fds(const char *fd_dir)
+{
+    int fds = count_fds(fd_dir);
+    for (int n_same = 1; n_same < 10;) {
+        nap_ms(20);
+        int again = count_fds(fd_dir);
+        n_same = again == fds ? n_same + 1 : 1;
+        fds = again;
+    }
+    return fds;
+}
+
 int main(void)
 {
     snprintf(socket_path, sizeof socket_path, "%s/gttd.sock", spawn_dir());
@@ -378,7 +391,7 @@ int main(void)
     struct process gttd = spawn_gttd(socket_path, NULL);
     char fd_dir[64];
     snprintf(fd_dir, sizeof fd_dir, "/proc/%d/fd", (int)gttd.pid);
-    int fds = count_fds(fd_dir);
+    int fds = settled_fds(fd_dir);
 
     test_hit();
     test_shared();
@@ -386,10 +399,7 @@ int main(void)
     test_kill_fill();
     test_wait();
     test_bad_models();
-    for (int i = 0; count_fds(fd_dir) != fds && i < 500; i++) {
-        nap_ms(10); /* until gttd has seen the last connection end */
-    }
-    CHECK_EQ(count_fds(fd_dir), fds);
+    CHECK_EQ(settled_fds(fd_dir), fds);
     test_kill_gttd(&gttd);
 
     kill(gttd.pid, SIGTERM);
