@@ -168,7 +168,9 @@ static bool receive(struct client *client)
     const char *why = NULL;
     r = gttd_decode(GTTD_FROM_CLIENT, &msg, size, &why);
     if (r == -EPROTONOSUPPORT && fd < 0 && !client->greeted) {
-        client_refuse(client, GTTD_OP_HELLO, 1, r, "this gttd speaks version 1 of the protocol");
+        struct reason reason;
+        reason_set(&reason, r, "this gttd speaks version %d of the protocol", GTTD_PROTO_VERSION);
+        client_refuse(client, GTTD_OP_HELLO, 1, r, reason.text);
         client_finish(client);
         return false;
     }

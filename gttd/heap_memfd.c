@@ -8,10 +8,12 @@
 #include <stdio.h>
 
 #include "gttd_util.h"
+#include "gttd_wire.h"
 #include "memfd.h"
 
-static int open_heap(struct heap *heap, struct reason *why)
+static int open_heap(struct heap *heap, const struct heap_choice *choice, struct reason *why)
 {
+    (void)choice;
     (void)why;
     heap->chunk_max_bytes = GTTD_CHUNK_MAX;
     memfd_init(heap);
@@ -70,6 +72,25 @@ static bool seal(struct heap *heap, struct heap_chunk *chunk)
     return immutable;
 }
 
+static int adopt(struct heap *heap, struct heap_chunk *chunk, int fd_consume, struct reason *why)
+{
+    (void)heap;
+    int r = memfd_check(fd_consume, chunk->size_bytes, why);
+    if (r < 0) {
+        close_fdp(&fd_consume);
+        return r;
+    }
+    chunk->hold = HEAP_SWAPPABLE;
+    chunk->fd = fd_consume;
+    return 0;
+}
+
+static void pin_text(struct heap *heap, char ret[static GTTD_TEXT_SIZE])
+{
+    (void)heap;
+    gttd_set_text(ret, GTTD_TEXT_SIZE, "not pinned: memfd memory may be swapped out");
+}
+
 static void free_chunk(struct heap *heap, struct heap_chunk *chunk)
 {
     (void)heap;
@@ -85,5 +106,7 @@ const struct heap_ops heap_memfd = {
     .chunk_populate = populate,
     .chunk_export = export_fd,
     .chunk_seal = seal,
+    .chunk_adopt = adopt,
+    .pin_text = pin_text,
     .chunk_free = free_chunk,
 };

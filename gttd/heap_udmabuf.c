@@ -11,7 +11,9 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+#include "dmabuf.h"
 #include "gttd_util.h"
+#include "gttd_wire.h"
 #include "memfd.h"
 
 #define DEVICE     "/dev/udmabuf"
@@ -36,8 +38,9 @@ static uint64_t size_limit_bytes(void)
     return (limit_mb << 20) / GTTD_ALIGN_BYTES * GTTD_ALIGN_BYTES;
 }
 
-static int open_heap(struct heap *heap, struct reason *why)
+static int open_heap(struct heap *heap, const struct heap_choice *choice, struct reason *why)
 {
+    (void)choice;
     heap->chunk_max_bytes = size_limit_bytes();
     if (!heap->chunk_max_bytes) {
         return reason_set(why, -ENODEV, "%s is less than the 2 MiB of a chunk", LIMIT_FILE);
@@ -84,6 +87,8 @@ static int export_fd(struct heap *heap, struct heap_chunk *chunk, struct reason 
         return reason_set(why, -errno, "UDMABUF_CREATE of %" PRIu64 " MiB: %s",
                           chunk->size_bytes >> 20, strerror(errno));
     }
+    dmabuf_set_name(chunk->fd, chunk->label);
+    close_fdp(&chunk->backing_fd); /* the dma-buf holds the pages */
     return 0;
 }
 
@@ -92,6 +97,26 @@ static bool seal(struct heap *heap, struct heap_chunk *chunk)
     (void)heap;
     (void)chunk;
     return false;
+}
+
+static int adopt(struct heap *heap, struct heap_chunk *chunk, int fd_consume, struct reason *why)
+{
+    (void)heap;
+    int r = dmabuf_check(fd_consume, chunk->size_bytes, why);
+    if (r < 0) {
+        close_fdp(&fd_consume);
+        return r;
+    }
+    chunk->hold = HEAP_SWAPPABLE;
+    chunk->fd = fd_consume;
+    return 0;
+}
+
+static void pin_text(struct heap *heap, char ret[static GTTD_TEXT_SIZE])
+{
+    (void)heap;
+    gttd_set_text(ret, GTTD_TEXT_SIZE,
+                  "udmabuf keeps the pages in RAM; no driver counts them as pinned");
 }
 
 static void free_chunk(struct heap *heap, struct heap_chunk *chunk)
@@ -110,5 +135,7 @@ const struct heap_ops heap_udmabuf = {
     .chunk_populate = populate,
     .chunk_export = export_fd,
     .chunk_seal = seal,
+    .chunk_adopt = adopt,
+    .pin_text = pin_text,
     .chunk_free = free_chunk,
 };

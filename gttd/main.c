@@ -126,7 +126,7 @@ static int set_up(struct daemon *d)
     if (r < 0) {
         return fail("socket", r, why.text);
     }
-    r = heap_open(&d->heap, d->options.heap, &why);
+    r = heap_open(&d->heap, &d->options.heap, &why);
     if (r < 0) {
         return fail("heap", r, why.text);
     }

@@ -4,9 +4,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include "gttd_util.h"
 #include "log.h"
@@ -77,7 +79,7 @@ void memfd_init(struct heap *heap)
 
 int memfd_begin(const struct heap *heap, struct heap_chunk *chunk, struct reason *why)
 {
-    chunk->backing_fd = memfd_create("gttd", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    chunk->backing_fd = memfd_create(chunk->label, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (chunk->backing_fd < 0) {
         return reason_set(why, -errno, "memfd_create: %s", strerror(errno));
     }
@@ -147,6 +149,20 @@ int memfd_end(struct heap_chunk *chunk, struct reason *why)
     }
     if (fcntl(chunk->backing_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0) {
         return reason_set(why, -errno, "fixing the size of a memfd: %s", strerror(errno));
+    }
+    return 0;
+}
+
+int memfd_check(int fd, uint64_t size_bytes, struct reason *why)
+{
+    struct stat st;
+    int seals = fcntl(fd, F_GET_SEALS);
+    if (seals < 0 || fstat(fd, &st) < 0) {
+        return reason_set(why, -EBADMSG, "not a memfd");
+    }
+    if (!(seals & F_SEAL_SHRINK) || !(seals & F_SEAL_GROW) || (uint64_t)st.st_size != size_bytes) {
+        return reason_set(why, -EBADMSG, "a memfd of %jd bytes, not of a fixed %" PRIu64,
+                          (intmax_t)st.st_size, size_bytes);
     }
     return 0;
 }

@@ -19,6 +19,8 @@ int memfd_populate(struct heap_chunk *chunk, uint64_t offset, uint64_t size_byte
 /* Unmap it if it was mapped, and fix its size for ever, so that no mapper can be hurt by a
  * truncation. */
 int memfd_end(struct heap_chunk *chunk, struct reason *why);
+/* -EBADMSG unless fd is such a memfd, of exactly this size that can not change any more. */
+int memfd_check(int fd, uint64_t size_bytes, struct reason *why);
 /* Unmap and close whatever there is. */
 void memfd_free(struct heap_chunk *chunk);
 

@@ -3,6 +3,8 @@
 #include "memory.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "gttd_wire.h"
@@ -95,11 +97,21 @@ static void memory_job_done(struct job *job)
     }
 }
 
-int memory_create(struct heap *heap, struct worker *worker, struct memory_debt *debt,
-                  struct quota *quota, struct account *account, uint64_t size_bytes,
-                  uint64_t chunk_bytes, struct memory **ret)
+static void describe_chunk(const struct memory_shape *shape, uint32_t index, struct heap_chunk *ret)
 {
-    uint32_t n_chunks = gttd_chunk_count(size_bytes, chunk_bytes);
+    *ret = (struct heap_chunk){.size_bytes =
+                                   gttd_chunk_size(shape->size_bytes, shape->chunk_bytes, index),
+                               .memory_class = shape->memory_class,
+                               .fd = -1,
+                               .backing_fd = -1};
+    snprintf(ret->label, sizeof ret->label, "gttd:%" PRIu64 ":%u", shape->segment_id, index);
+}
+
+int memory_create(struct heap *heap, struct worker *worker, struct memory_debt *debt,
+                  struct quota *quota, struct account *account, const struct memory_shape *shape,
+                  struct memory **ret)
+{
+    uint32_t n_chunks = gttd_chunk_count(shape->size_bytes, shape->chunk_bytes);
     struct memory *memory = calloc(1, sizeof *memory + n_chunks * sizeof memory->chunks[0]);
     if (!memory) {
         return -ENOMEM;
@@ -107,21 +119,28 @@ int memory_create(struct heap *heap, struct worker *worker, struct memory_debt *
     memory->heap = heap;
     memory->worker = worker;
     memory->debt = debt;
-    memory->size_bytes = size_bytes;
-    memory->chunk_bytes = chunk_bytes;
+    memory->size_bytes = shape->size_bytes;
+    memory->chunk_bytes = shape->chunk_bytes;
+    memory->memory_class = shape->memory_class;
     memory->n_chunks = n_chunks;
     memory->job = (struct job){.step = memory_step, .done = memory_job_done};
     list_init(&memory->job.link);
     list_init(&memory->link);
     for (uint32_t i = 0; i < n_chunks; i++) {
-        memory->chunks[i] =
-            (struct heap_chunk){.size_bytes = gttd_chunk_size(size_bytes, chunk_bytes, i),
-                                .fd = -1,
-                                .backing_fd = -1};
+        describe_chunk(shape, i, &memory->chunks[i]);
     }
-    quota_charge(quota, account, size_bytes, n_chunks, &memory->charge);
+    quota_charge(quota, account, shape->size_bytes, n_chunks, &memory->charge);
     *ret = memory;
     return 0;
+}
+
+uint64_t memory_pinned_bytes(const struct memory *memory)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < memory->n_chunks; i++) {
+        bytes += memory->chunks[i].hold == HEAP_PINNED ? memory->chunks[i].size_bytes : 0;
+    }
+    return bytes;
 }
 
 void memory_populate(struct memory *memory, void (*done)(struct memory *memory))

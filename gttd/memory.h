@@ -42,6 +42,7 @@ struct memory {
     struct reason why;
     uint64_t size_bytes;
     uint64_t chunk_bytes;
+    enum gttd_memory_class memory_class;
     uint64_t left_bytes; /* to populate */
     uint32_t n_chunks;
     uint32_t next_chunk; /* where populating is */
@@ -51,11 +52,21 @@ struct memory {
     struct heap_chunk chunks[]; /* [n_chunks] */
 };
 
-/* Describe memory of these sizes (gttd_chunk_count() > 0) and charge it; nothing is allocated yet.
- * -ENOMEM. */
+/* What memory is to be made. */
+struct memory_shape {
+    uint64_t segment_id; /* for the names of its chunks */
+    uint64_t size_bytes; /* gttd_chunk_count() of these is not 0 */
+    uint64_t chunk_bytes;
+    enum gttd_memory_class memory_class;
+};
+
+/* Describe memory of this shape and charge it; nothing is allocated yet. -ENOMEM. */
 int memory_create(struct heap *heap, struct worker *worker, struct memory_debt *debt,
-                  struct quota *quota, struct account *account, uint64_t size_bytes,
-                  uint64_t chunk_bytes, struct memory **ret);
+                  struct quota *quota, struct account *account, const struct memory_shape *shape,
+                  struct memory **ret);
+
+/* Of all its chunks. Not while they are the worker's. */
+uint64_t memory_pinned_bytes(const struct memory *memory);
 
 /* Start allocating; done(memory) follows with memory->result and ->why, unless it is discarded. */
 void memory_populate(struct memory *memory, void (*done)(struct memory *memory));

@@ -16,7 +16,8 @@ static uint32_t heap_flags(const struct pool *pool)
 static uint32_t segment_flags(const struct segment *segment)
 {
     bool immutable = segment->state == GTTD_SEALED && segment->memory->immutable;
-    return immutable ? GTTD_SEGMENT_IMMUTABLE : 0;
+    bool wc = segment->memory && segment->memory->memory_class == GTTD_MEMORY_WC;
+    return (immutable ? GTTD_SEGMENT_IMMUTABLE : 0) | (wc ? GTTD_SEGMENT_WC : 0);
 }
 
 static void send_plain(struct client *client, enum gttd_op op, uint32_t serial)
@@ -92,10 +93,18 @@ static int do_hello(struct client *client, const union gttd_msg *msg, struct rea
     return 0;
 }
 
+/* While the chunks are the worker's, nothing is said of them. */
+static uint64_t pinned_bytes(const struct segment *segment)
+{
+    bool ours = segment->state == GTTD_FILLING || segment->state == GTTD_SEALED;
+    return ours ? memory_pinned_bytes(segment->memory) : 0;
+}
+
 static int do_status(struct client *client, const union gttd_msg *msg, struct reason *why)
 {
     const struct server *server = client->server;
     const struct pool *pool = &server->pool;
+    const struct heap_room room = heap_room(pool->heap);
     (void)why;
     struct gttd_status_rsp rsp = {.hdr = gttd_header(sizeof rsp, GTTD_OP_STATUS, msg->hdr.serial),
                                   .flags = heap_flags(pool),
@@ -106,7 +115,10 @@ static int do_status(struct client *client, const union gttd_msg *msg, struct re
                                   .floor_bytes = pool->limits.floor_bytes,
                                   .quota_bytes = pool->limits.quota_bytes,
                                   .user_bytes = client->owner.account->bytes,
-                                  .n_evictions = pool->n_evictions};
+                                  .n_evictions = pool->n_evictions,
+                                  .gtt_total_bytes = room.total_bytes,
+                                  .gtt_usable_bytes = room.usable_bytes,
+                                  .gtt_used_bytes = room.used_bytes};
     list_for_each(pos, &pool->segments)
     {
         const struct segment *segment = list_entry(pos, struct segment, link);
@@ -114,8 +126,11 @@ static int do_status(struct client *client, const union gttd_msg *msg, struct re
         rsp.n_sealed += segment->state == GTTD_SEALED;
         rsp.n_leases += segment->n_leases;
         rsp.n_waiters += segment->n_waiters;
+        rsp.pinned_bytes += pinned_bytes(segment);
     }
     gttd_set_text(rsp.heap, sizeof rsp.heap, pool->heap->ops->name);
+    gttd_set_text(rsp.device, sizeof rsp.device, pool->heap->device);
+    pool->heap->ops->pin_text(pool->heap, rsp.pin);
     client_send(client, &rsp.hdr, -1);
     return 0;
 }
@@ -133,6 +148,7 @@ static void list_segment(const struct segment *segment, struct gttd_list_entry *
     if (segment->memory) {
         ret->size_bytes = segment->memory->size_bytes;
         ret->chunk_bytes = segment->memory->chunk_bytes;
+        ret->pinned_bytes = pinned_bytes(segment);
     }
     memcpy(ret->name, segment->name, sizeof ret->name);
     memcpy(ret->label, segment->writer_label, sizeof ret->label);

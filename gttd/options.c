@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include "admission.h"
-#include "heap.h"
 
 int size_parse(const char *text, uint64_t *ret_bytes)
 {
@@ -37,6 +36,9 @@ int size_parse(const char *text, uint64_t *ret_bytes)
 
 static const struct argp_option table[] = {
     {"heap", 'H', "HEAP", 0, "Where memory comes from: auto (default), amdgpu, udmabuf or memfd",
+     0},
+    {"device", 'd', "PATH", 0,
+     "Take memory from this render node, such as /dev/dri/renderD128 (default: the best there is)",
      0},
     {"socket", 's', "PATH", 0,
      "Listen here; default: the socket systemd passes, $GTTD_SOCKET, /run/gttd/gttd.sock as root, "
@@ -66,7 +68,10 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         if (!heap_choice_exists(arg)) {
             argp_error(state, "--heap: %s: there are auto, amdgpu, udmabuf and memfd", arg);
         }
-        options->heap = arg;
+        options->heap.heap = arg;
+        return 0;
+    case 'd':
+        options->heap.device = arg;
         return 0;
     case 's':
         options->socket_path = arg;
@@ -99,6 +104,6 @@ void options_parse(int argc, char **argv, struct options *ret)
     };
     argp_program_version = "gttd " GTTD_VERSION;
     argp_err_exit_status = 2;
-    *ret = (struct options){.heap = "auto", .floor_bytes = admission_default_floor()};
+    *ret = (struct options){.heap.heap = "auto", .floor_bytes = admission_default_floor()};
     argp_parse(&argp, argc, argv, 0, NULL, ret);
 }

@@ -5,8 +5,10 @@
 
 #include <stdint.h>
 
+#include "heap.h"
+
 struct options {
-    const char *heap;        /* "auto" ... */
+    struct heap_choice heap; /* "auto" ... */
     const char *socket_path; /* NULL: choose */
     uint64_t pool_bytes;     /* 0: no limit */
     uint64_t quota_bytes;    /* per uid; 0: no limit */

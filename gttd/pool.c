@@ -289,7 +289,7 @@ static void on_populated(struct memory *memory)
 static int check_create(struct pool *pool, const struct gttd_create_req *req, uint64_t chunk_bytes,
                         struct reason *why)
 {
-    if (req->memory_class != GTTD_MEMORY_DEFAULT) {
+    if (req->memory_class == GTTD_MEMORY_WC && !pool->heap->has_wc) {
         return reason_set(why, -EOPNOTSUPP, "the %s heap has no write-combined memory",
                           pool->heap->ops->name);
     }
@@ -355,8 +355,10 @@ int pool_create(struct pool *pool, struct owner *owner, uint32_t serial,
     }
     r = pending_create(owner, segment, GTTD_OP_CREATE, serial, false, &pending);
     if (r == 0) {
+        const struct memory_shape shape = {segment->id, req->size_bytes, chunk_bytes,
+                                           (enum gttd_memory_class)req->memory_class};
         r = memory_create(pool->heap, pool->worker, &pool->debt, &pool->quota, owner->account,
-                          req->size_bytes, chunk_bytes, &segment->memory);
+                          &shape, &segment->memory);
         if (r < 0) {
             pending_destroy(pending);
         }

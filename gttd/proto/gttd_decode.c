@@ -81,6 +81,12 @@ static bool is_metadata(const uint8_t metadata[static GTTD_METADATA_MAX], uint32
     return size <= GTTD_METADATA_MAX && is_zero(metadata + size, GTTD_METADATA_MAX - size);
 }
 
+/* A sentence or nothing. */
+static bool is_sentence(const char text[static GTTD_TEXT_SIZE])
+{
+    return is_text(text, GTTD_TEXT_SIZE, ' ');
+}
+
 static const char *check_nothing(const union gttd_msg *msg)
 {
     (void)msg;
@@ -114,13 +120,16 @@ static const char *check_status_rsp(const union gttd_msg *msg)
     if (m->flags & ~GTTD_HEAP_FLAGS) {
         return "STATUS reply: unknown flags";
     }
-    return is_label(m->heap) ? NULL : "STATUS reply: heap is not text";
+    return is_label(m->heap) && is_sentence(m->device) && is_sentence(m->pin)
+               ? NULL
+               : "STATUS reply: text";
 }
 
 static bool is_list_entry(const struct gttd_list_entry *e)
 {
     return e->id && e->state >= GTTD_CLAIMED && e->state <= GTTD_SEALED &&
-           !(e->flags & ~GTTD_SEGMENT_FLAGS) && is_name(e->name) && is_label(e->label);
+           !(e->flags & ~GTTD_SEGMENT_FLAGS) && e->pinned_bytes <= e->size_bytes &&
+           is_name(e->name) && is_label(e->label);
 }
 
 static const char *check_list_rsp(const union gttd_msg *msg)

@@ -21,11 +21,12 @@
 #include <assert.h>
 #include <stdint.h>
 
-#define GTTD_PROTO_VERSION 1
+#define GTTD_PROTO_VERSION 2
 
 #define GTTD_NAME_SIZE    128           /* with the NUL; printable ASCII without space */
 #define GTTD_LABEL_SIZE   32            /* with the NUL */
 #define GTTD_REASON_SIZE  240           /* with the NUL */
+#define GTTD_TEXT_SIZE    128           /* with the NUL; a short sentence for people */
 #define GTTD_METADATA_MAX 1024          /* bytes of a segment's metadata */
 #define GTTD_DIGEST_SIZE  32            /* SHA-256 */
 #define GTTD_LIST_MAX     16            /* entries in one LIST reply */
@@ -91,7 +92,9 @@ struct gttd_hello_rsp {
 };
 static_assert(sizeof(struct gttd_hello_rsp) == 96, "wire ABI");
 
-/* STATUS. Bytes are of memory; 0 as a limit means that there is none. */
+/* STATUS. Bytes are of memory; 0 as a limit means that there is none. The three gtt_ fields are
+ * what the device's driver says of all its users, and 0 where the heap has no device with a limit.
+ */
 struct gttd_status_rsp {
     struct gttd_hdr hdr;
     uint32_t flags; /* as in HELLO */
@@ -107,9 +110,16 @@ struct gttd_status_rsp {
     uint64_t quota_bytes;    /* per user */
     uint64_t user_bytes;     /* charged to the caller's uid */
     uint64_t n_evictions;    /* since start */
+    uint64_t gtt_total_bytes;
+    uint64_t gtt_usable_bytes; /* total less what anyone has pinned */
+    uint64_t gtt_used_bytes;   /* by anyone */
+    uint64_t ballast_bytes;    /* reserved for the pool and in no segment; not in used_bytes */
+    uint64_t pinned_bytes;     /* of the segments: proven to be pinned */
     char heap[GTTD_LABEL_SIZE];
+    char device[GTTD_TEXT_SIZE]; /* which one, for people; empty: none */
+    char pin[GTTD_TEXT_SIZE];    /* by what memory is pinned, or why it is not */
 };
-static_assert(sizeof(struct gttd_status_rsp) == 128, "wire ABI");
+static_assert(sizeof(struct gttd_status_rsp) == 424, "wire ABI");
 
 /* LIST: segments of the caller's uid (of every uid for root) with an id above cursor, ascending. */
 struct gttd_list_req {
@@ -127,24 +137,26 @@ enum gttd_state {
 };
 
 #define GTTD_SEGMENT_IMMUTABLE (1u << 0) /* sealed, and the kernel refuses every write */
-#define GTTD_SEGMENT_FLAGS     GTTD_SEGMENT_IMMUTABLE
+#define GTTD_SEGMENT_WC        (1u << 1) /* write-combined: slow for a CPU to read */
+#define GTTD_SEGMENT_FLAGS     (GTTD_SEGMENT_IMMUTABLE | GTTD_SEGMENT_WC)
 
 struct gttd_list_entry {
     uint64_t id;
     uint64_t size_bytes;
     uint64_t chunk_bytes;
-    uint64_t idle_ms; /* since it was last opened, sealed or closed */
+    uint64_t pinned_bytes; /* of size_bytes: proven to be pinned */
+    uint64_t idle_ms;      /* since it was last opened, sealed or closed */
     uint32_t uid;
     int32_t pid;    /* who fills or filled it */
     uint32_t state; /* enum gttd_state; 0 in unused entries */
-    uint32_t flags; /* GTTD_SEGMENT_IMMUTABLE */
+    uint32_t flags; /* GTTD_SEGMENT_IMMUTABLE ... */
     uint32_t n_leases;
     uint32_t n_waiters;
     char name[GTTD_NAME_SIZE]; /* empty: anonymous, or dropped and still leased */
     char label[GTTD_LABEL_SIZE];
     uint8_t digest[GTTD_DIGEST_SIZE];
 };
-static_assert(sizeof(struct gttd_list_entry) == 248, "wire ABI");
+static_assert(sizeof(struct gttd_list_entry) == 256, "wire ABI");
 
 struct gttd_list_rsp {
     struct gttd_hdr hdr;
@@ -152,13 +164,14 @@ struct gttd_list_rsp {
     uint32_t more;                                 /* 1: ask again with cursor = the last id */
     struct gttd_list_entry entries[GTTD_LIST_MAX]; /* zero from n_entries on */
 };
-static_assert(sizeof(struct gttd_list_rsp) == 24 + 248 * GTTD_LIST_MAX, "wire ABI");
+static_assert(sizeof(struct gttd_list_rsp) == 24 + 256 * GTTD_LIST_MAX, "wire ABI");
 
 /*
  * CREATE: zeroed memory, for this client to fill. Answered when the memory is there. A named one
  * can be sealed and then outlives its client; an anonymous one dies with the connection. Errors:
- * -EEXIST name taken, -EDQUOT over the user's quota, -ENOSPC over the pool's capacity, -ENOMEM
- * below the free-RAM floor or the kernel refused, -EINVAL size, -EOPNOTSUPP memory class.
+ * -EEXIST name taken, -EDQUOT over the user's quota, -ENOSPC over the pool's capacity or the
+ * device's GTT, -ENOMEM below the free-RAM floor or the kernel refused, -EINVAL size, -EOPNOTSUPP
+ * memory class.
  */
 enum gttd_memory_class {
     GTTD_MEMORY_DEFAULT = 0, /* CPU-cached */
@@ -221,7 +234,7 @@ static_assert(sizeof(struct gttd_seal_req) == 1088, "wire ABI");
 struct gttd_seal_rsp {
     struct gttd_hdr hdr;
     uint64_t id;
-    uint32_t flags; /* GTTD_SEGMENT_IMMUTABLE */
+    uint32_t flags; /* GTTD_SEGMENT_IMMUTABLE ... */
     uint32_t pad;
 };
 static_assert(sizeof(struct gttd_seal_rsp) == 32, "wire ABI");
@@ -253,7 +266,7 @@ struct gttd_open_rsp {
     struct gttd_hdr hdr;
     uint64_t id;
     uint32_t role;  /* enum gttd_role */
-    uint32_t flags; /* GTTD_SEGMENT_IMMUTABLE */
+    uint32_t flags; /* GTTD_SEGMENT_IMMUTABLE ... */
     uint64_t size_bytes;
     uint64_t chunk_bytes;
     uint32_t n_chunks;

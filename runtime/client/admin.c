@@ -11,6 +11,7 @@
 static_assert((int)GTT_SEALED == (int)GTTD_SEALED && (int)GTT_CLAIMED == (int)GTTD_CLAIMED, "");
 static_assert((int)GTT_EVENT_LOST == (int)GTTD_EVENT_LOST, "");
 static_assert((int)GTT_DROP_FORCE == (int)GTTD_DROP_FORCE, "");
+static_assert(GTT_TEXT_SIZE == GTTD_TEXT_SIZE, "");
 static_assert(GTT_NAME_MAX == GTTD_NAME_SIZE - 1, "");
 static_assert(GTT_ALIGN_BYTES == GTTD_ALIGN_BYTES, "");
 
@@ -28,11 +29,18 @@ int gtt_status(struct gtt *gtt, struct gtt_status *ret)
                                    .quota_bytes = rsp->quota_bytes,
                                    .user_bytes = rsp->user_bytes,
                                    .n_evictions = rsp->n_evictions,
+                                   .gtt_total_bytes = rsp->gtt_total_bytes,
+                                   .gtt_usable_bytes = rsp->gtt_usable_bytes,
+                                   .gtt_used_bytes = rsp->gtt_used_bytes,
+                                   .ballast_bytes = rsp->ballast_bytes,
+                                   .pinned_bytes = rsp->pinned_bytes,
                                    .n_clients = rsp->n_clients,
                                    .n_segments = rsp->n_segments,
                                    .n_sealed = rsp->n_sealed,
                                    .n_leases = rsp->n_leases,
                                    .n_waiters = rsp->n_waiters};
+        memcpy(ret->device, rsp->device, sizeof ret->device);
+        memcpy(ret->pin, rsp->pin, sizeof ret->pin);
     }
     return r;
 }
@@ -69,11 +77,13 @@ int gtt_list(struct gtt *gtt, uint64_t *cursor, struct gtt_entry *ret_entry)
     *ret_entry = (struct gtt_entry){.id = entry->id,
                                     .size_bytes = entry->size_bytes,
                                     .chunk_bytes = entry->chunk_bytes,
+                                    .pinned_bytes = entry->pinned_bytes,
                                     .idle_ms = entry->idle_ms,
                                     .uid = entry->uid,
                                     .pid = entry->pid,
                                     .state = (enum gtt_state)entry->state,
                                     .immutable = entry->flags & GTTD_SEGMENT_IMMUTABLE,
+                                    .write_combined = entry->flags & GTTD_SEGMENT_WC,
                                     .n_leases = entry->n_leases,
                                     .n_waiters = entry->n_waiters};
     memcpy(ret_entry->name, entry->name, sizeof ret_entry->name);

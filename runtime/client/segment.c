@@ -20,6 +20,7 @@ struct gtt_segment {
     uint64_t id;
     bool sealed;
     bool immutable;
+    bool write_combined;
     uint8_t digest[GTTD_DIGEST_SIZE];
     uint32_t metadata_size;
     uint8_t metadata[GTTD_METADATA_MAX];
@@ -162,6 +163,7 @@ int gtt_open(struct gtt *gtt, const char *name, uint32_t flags, int timeout_ms,
     }
     segment->sealed = true;
     segment->immutable = rsp->flags & GTTD_SEGMENT_IMMUTABLE;
+    segment->write_combined = rsp->flags & GTTD_SEGMENT_WC;
     segment->metadata_size = rsp->metadata_size;
     memcpy(segment->digest, rsp->digest, sizeof segment->digest);
     memcpy(segment->metadata, rsp->metadata, sizeof segment->metadata);
@@ -210,6 +212,7 @@ void gtt_segment_get_info(const struct gtt_segment *segment, struct gtt_segment_
                                      .metadata_size = segment->metadata_size,
                                      .sealed = segment->sealed,
                                      .immutable = segment->immutable,
+                                     .write_combined = segment->write_combined,
                                      .digest = segment->digest,
                                      .metadata = segment->metadata};
 }

@@ -42,6 +42,7 @@ extern "C" {
 #define GTT_NAME_MAX     127  /* bytes of a segment's name: printable ASCII without space */
 #define GTT_METADATA_MAX 1024 /* bytes of metadata */
 #define GTT_DIGEST_SIZE  32
+#define GTT_TEXT_SIZE    128        /* with the NUL; a sentence for people */
 #define GTT_ALIGN_BYTES  (2u << 20) /* sizes of segments and chunks are multiples */
 
 #if defined(__GNUC__)
@@ -96,11 +97,19 @@ struct gtt_status {
     uint64_t quota_bytes;    /* per user; 0: none */
     uint64_t user_bytes;     /* used by the caller's user */
     uint64_t n_evictions;    /* since gttd started */
+    /* what the device's driver says of all who use it; 0: the heap has no device with a limit */
+    uint64_t gtt_total_bytes;
+    uint64_t gtt_usable_bytes; /* total less what anyone has pinned */
+    uint64_t gtt_used_bytes;
+    uint64_t ballast_bytes; /* reserved for the pool and in no segment; not in used_bytes */
+    uint64_t pinned_bytes;  /* of all segments: proven to be pinned */
     uint32_t n_clients;
     uint32_t n_segments;
     uint32_t n_sealed;
     uint32_t n_leases;
-    uint32_t n_waiters; /* clients waiting for a segment to be sealed */
+    uint32_t n_waiters;         /* clients waiting for a segment to be sealed */
+    char device[GTT_TEXT_SIZE]; /* where memory comes from; empty: no device */
+    char pin[GTT_TEXT_SIZE];    /* by what memory is pinned, or why it is not */
 };
 
 GTT_PUBLIC int gtt_status(struct gtt *gtt, struct gtt_status *ret);
@@ -119,11 +128,13 @@ struct gtt_entry {
     uint64_t id;
     uint64_t size_bytes;
     uint64_t chunk_bytes;
-    uint64_t idle_ms; /* since it was last opened, sealed or closed */
+    uint64_t pinned_bytes; /* of size_bytes: proven to be pinned */
+    uint64_t idle_ms;      /* since it was last opened, sealed or closed */
     uint32_t uid;
     int32_t pid; /* who fills or filled it */
     enum gtt_state state;
-    bool immutable; /* sealed, and the kernel refuses every write */
+    bool immutable;      /* sealed, and the kernel refuses every write */
+    bool write_combined; /* not CPU-cached: slow to read */
     uint32_t n_leases;
     uint32_t n_waiters;
     char name[GTT_NAME_MAX + 1]; /* empty: anonymous, or dropped and still leased */
@@ -177,8 +188,9 @@ struct gtt_create_params {
 /*
  * Make zeroed memory of which this connection is the only writer. Blocks until it is populated (a
  * second per several GB). On success *ret_segment is the caller's. Errors: -EEXIST the name is
- * taken, -EDQUOT over the user's quota, -ENOSPC over the pool's capacity, -ENOMEM below the
- * free-RAM floor or the kernel refused, -EINVAL sizes, -EOPNOTSUPP write_combined.
+ * taken, -EDQUOT over the user's quota, -ENOSPC over the pool's capacity or the device's
+ * GTT, -ENOMEM below the free-RAM floor or the kernel refused, -EINVAL sizes, -EOPNOTSUPP
+ * write_combined.
  */
 GTT_PUBLIC int gtt_create(struct gtt *gtt, const struct gtt_create_params *params,
                           struct gtt_segment **ret_segment);
@@ -195,6 +207,7 @@ struct gtt_segment_info {
     uint32_t metadata_size;
     bool sealed;
     bool immutable;          /* sealed, and the kernel refuses every write */
+    bool write_combined;     /* not CPU-cached: slow to read */
     const uint8_t *digest;   /* [GTT_DIGEST_SIZE]; borrowed like metadata until the close */
     const uint8_t *metadata; /* [metadata_size] */
 };

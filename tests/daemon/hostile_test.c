@@ -83,7 +83,7 @@ static void test_malformed(void)
     status.hdr.serial = 0;
     expect_refused(rig_raw_greeted(&rig), &status, sizeof status, NULL, 0);
     status.hdr.serial = 5;
-    status.hdr.version = 2;
+    status.hdr.version = GTTD_PROTO_VERSION + 1;
     expect_refused(rig_raw_greeted(&rig), &status, sizeof status, NULL, 0);
     status.hdr.version = GTTD_PROTO_VERSION;
     status.hdr.op = 99;
@@ -101,7 +101,7 @@ static void test_other_version(void)
     hello.hdr.version = 9;
     CHECK_EQ(gttd_send(sock, &hello.hdr, -1), 0);
     CHECK_EQ(raw_recv(sock, &msg, NULL), -EPROTONOSUPPORT);
-    CHECK(strstr(msg.error.reason, "version 1"));
+    CHECK(strstr(msg.error.reason, "version 2"));
     raw_expect_end(sock);
     close(sock);
 }

@@ -35,6 +35,9 @@ static void test_hello_and_status(void)
     CHECK_EQ(status.floor_bytes, 16 * MIB);
     CHECK_EQ(status.capacity_bytes, 512 * MIB);
     CHECK(status.free_ram_bytes > 0);
+    CHECK_EQ(status.gtt_total_bytes, 0);
+    CHECK_EQ(status.pinned_bytes, 0);
+    CHECK(!status.device[0] && strstr(status.pin, "memfd"));
     gtt_disconnect(gtt);
 }
 

@@ -111,7 +111,7 @@ static void test_frame(void)
     BREAK(C, m, m.hdr.serial = 0);
     BREAK(C, m, m.hdr.status = -1);
     BREAK(C, m, m.hdr.status = 1);
-    m.hdr.version = 2;
+    m.hdr.version = GTTD_PROTO_VERSION - 1;
     EXPECT(C, m, -EPROTONOSUPPORT);
     m.hdr.version = GTTD_PROTO_VERSION;
     CHECK_EQ(gttd_decode(C, &m, sizeof m - 1, &why), -EPROTO);
@@ -179,7 +179,7 @@ static void test_replies(void)
     BREAK(D, open_rsp, open_rsp.chunk_bytes = 0);
     BREAK(D, open_rsp, open_rsp.chunk_bytes = 4ull << 30);
     BREAK(D, open_rsp, open_rsp.metadata[0] = 1);
-    BREAK(D, open_rsp, open_rsp.flags = 2);
+    BREAK(D, open_rsp, open_rsp.flags = 4);
     struct gttd_list_rsp list = {.hdr = gttd_header(sizeof list, GTTD_OP_LIST, 2), .n_entries = 2};
     list.entries[0] = (struct gttd_list_entry){.id = 1, .state = GTTD_SEALED};
     list.entries[1] = (struct gttd_list_entry){.id = 2, .state = GTTD_CLAIMED};
@@ -189,6 +189,15 @@ static void test_replies(void)
     BREAK(D, list, list.n_entries = 1);
     BREAK(D, list, list.n_entries = 17);
     BREAK(D, list, list.more = 2);
+    BREAK(D, list, list.entries[0].pinned_bytes = 1);
+    struct gttd_status_rsp status = {.hdr = gttd_header(sizeof status, GTTD_OP_STATUS, 2),
+                                     .heap = "amdgpu",
+                                     .device = "a device",
+                                     .pin = "pinned"};
+    BREAK(D, status, status.flags = 4);
+    BREAK(D, status, status.device[0] = '\n');
+    BREAK(D, status, memset(status.device, 'x', sizeof status.device));
+    BREAK(D, status, status.pin[GTTD_TEXT_SIZE - 1] = 'x');
     struct gttd_event event = {.hdr = gttd_header(sizeof event, GTTD_OP_EVENT, 0), .kind = 1};
     BREAK(D, event, event.hdr.serial = 1);
     BREAK(D, event, event.hdr.status = -1);
