@@ -40,6 +40,7 @@ struct heap_choice {
 struct heap {
     const struct heap_ops *ops;
     uint64_t chunk_max_bytes;    /* multiple of GTTD_ALIGN_BYTES, at most GTTD_CHUNK_MAX */
+    uint64_t slice_bytes;        /* populate this much at a time, so that others get their turn */
     int device_fd;               /* -1: none */
     bool huge_pages;             /* memfd.h: shmem may have them */
     bool has_wc;                 /* GTTD_MEMORY_WC can be had */

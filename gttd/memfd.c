@@ -19,6 +19,8 @@
 
 #define THP_DIR  "/sys/kernel/mm/transparent_hugepage/"
 #define WORD_MAX 16
+/* Small enough that a client's death is noticed, large enough to cost nothing. */
+#define SLICE_BYTES (64ull << 20)
 
 /* Address space for size bytes that starts at a multiple of the huge page size: without that the
  * kernel populates in small pages. */
@@ -63,6 +65,7 @@ static void selected_word(const char *path, char ret[static WORD_MAX])
 
 void memfd_init(struct heap *heap)
 {
+    heap->slice_bytes = SLICE_BYTES;
     char word[WORD_MAX];
     selected_word(THP_DIR "hugepages-2048kB/shmem_enabled", word); /* Linux 6.10 */
     if (!word[0] || !strcmp(word, "inherit")) {

@@ -9,91 +9,129 @@
 
 #include "gttd_wire.h"
 
-/* How much a populate takes at a time: small enough that a client's death is noticed and that
- * others get their turn, large enough to cost nothing. */
-#define SLICE_BYTES (64ull << 20)
-
 /* Worker: give the next chunk back. False: none is left. */
 static bool free_chunk(struct memory *memory)
 {
-    memory->debt->unpopulated_bytes -= memory->left_bytes;
-    memory->left_bytes = 0;
     if (memory->n_freed == memory->n_chunks) {
         return false;
     }
-    memory->heap->ops->chunk_free(memory->heap, &memory->chunks[memory->n_freed++]);
+    struct heap_chunk *chunk = &memory->chunks[memory->n_freed++];
+    uint64_t owed = memory->owed_bytes < chunk->size_bytes ? memory->owed_bytes : chunk->size_bytes;
+    memory->heap->ops->chunk_free(memory->heap, chunk);
+    memory->owed_bytes -= owed;
+    memory->debt->freeing_bytes -= owed;
     return true;
 }
 
-/* Worker: the next slice of the next chunk; moves on to the one after when it is whole. */
-static int populate_slice(struct memory *memory)
+static bool step_free(struct job *job)
 {
+    struct memory *memory = list_entry(job, struct lane, job)->memory;
+    return free_chunk(memory) && memory->n_freed < memory->n_chunks;
+}
+
+/* Worker: the next slice of the lane's chunk. */
+static int populate_slice(struct lane *lane, struct reason *why)
+{
+    struct memory *memory = lane->memory;
     const struct heap_ops *ops = memory->heap->ops;
-    struct heap_chunk *chunk = &memory->chunks[memory->next_chunk];
-    if (memory->next_offset == 0) {
-        int r = ops->chunk_begin(memory->heap, chunk, &memory->why);
+    struct heap_chunk *chunk = &memory->chunks[lane->chunk];
+    if (lane->offset == 0) {
+        int r = ops->chunk_begin(memory->heap, chunk, why);
         if (r < 0) {
             return r;
         }
     }
-    uint64_t n = chunk->size_bytes - memory->next_offset;
-    n = n < SLICE_BYTES ? n : SLICE_BYTES;
-    int r = ops->chunk_populate(memory->heap, chunk, memory->next_offset, n, &memory->why);
+    uint64_t n = chunk->size_bytes - lane->offset;
+    n = n < memory->heap->slice_bytes ? n : memory->heap->slice_bytes;
+    int r = ops->chunk_populate(memory->heap, chunk, lane->offset, n, why);
     if (r < 0) {
         return r;
     }
-    memory->next_offset += n;
+    lane->offset += n;
     memory->left_bytes -= n;
     memory->debt->unpopulated_bytes -= n;
-    if (memory->next_offset < chunk->size_bytes) {
+    if (lane->offset < chunk->size_bytes) {
         return 0;
     }
-    memory->next_chunk++;
-    memory->next_offset = 0;
-    return ops->chunk_export(memory->heap, chunk, &memory->why);
+    lane->offset = 0;
+    return ops->chunk_export(memory->heap, chunk, why);
+}
+
+/* Worker: one slice, of a chunk that no other lane has. False: none is left, or all is off. */
+static bool step_populate(struct job *job)
+{
+    struct lane *lane = list_entry(job, struct lane, job);
+    struct memory *memory = lane->memory;
+    struct reason why;
+    if (memory->discarded || memory->result < 0) {
+        return false;
+    }
+    if (lane->offset == 0) {
+        lane->chunk = atomic_fetch_add(&memory->next_chunk, 1);
+        if (lane->chunk >= memory->n_chunks) {
+            return false;
+        }
+    }
+    int none = 0, r = populate_slice(lane, &why);
+    if (r < 0 && atomic_compare_exchange_strong(&memory->result, &none, r)) {
+        memory->why = why;
+    }
+    return r == 0;
 }
 
 /* Worker: seal the next chunk. The kernel waits for pinned pages here, some 100 ms for each chunk
  * that a client has pinned. */
-static void seal_chunk(struct memory *memory)
+static bool step_seal(struct job *job)
 {
+    struct memory *memory = list_entry(job, struct lane, job)->memory;
+    if (memory->discarded) {
+        return false;
+    }
     bool immutable = memory->heap->ops->chunk_seal(memory->heap, &memory->chunks[memory->n_sealed]);
     memory->immutable = immutable && (memory->immutable || memory->n_sealed == 0);
     memory->n_sealed++;
+    return memory->n_sealed < memory->n_chunks;
 }
 
-static bool memory_step(struct job *job)
+static void submit(struct memory *memory, enum memory_task task, bool (*step)(struct job *job),
+                   uint32_t n_lanes)
 {
-    struct memory *memory = list_entry(job, struct memory, job);
-    if (memory->discarded || memory->result < 0) {
-        if (free_chunk(memory)) {
-            return true;
-        }
-        if (memory->discarded) {
-            memory->debt->freeing_bytes -= memory->size_bytes;
-            memory->returned = true;
-        }
-        return false;
+    memory->task = task;
+    memory->n_running = n_lanes;
+    for (uint32_t i = 0; i < n_lanes; i++) {
+        memory->lanes[i].job.step = step;
+        worker_submit(memory->worker, &memory->lanes[i].job);
     }
-    if (memory->task == MEMORY_SEAL) {
-        seal_chunk(memory);
-        return memory->n_sealed < memory->n_chunks;
-    }
-    memory->result = populate_slice(memory);
-    return memory->result < 0 || memory->next_chunk < memory->n_chunks;
 }
 
-static void memory_job_done(struct job *job)
+/* What was promised and will not be taken any more. */
+static void forgo_rest(struct memory *memory)
 {
-    struct memory *memory = list_entry(job, struct memory, job);
+    uint64_t left = memory->left_bytes;
+    memory->left_bytes = 0;
+    memory->debt->unpopulated_bytes -= left;
+    if (memory->owed_bytes) {
+        memory->owed_bytes -= left;
+        memory->debt->freeing_bytes -= left;
+    }
+}
+
+/* Main thread: a lane has come to its end. */
+static void lane_done(struct job *job)
+{
+    struct memory *memory = list_entry(job, struct lane, job)->memory;
+    if (--memory->n_running > 0) {
+        return;
+    }
     memory->task = MEMORY_IDLE;
-    if (!memory->discarded) {
-        memory->done(memory);
-    } else if (memory->returned) {
+    forgo_rest(memory);
+    bool unwanted = memory->discarded || memory->result < 0;
+    if (unwanted && memory->n_freed < memory->n_chunks) {
+        submit(memory, MEMORY_FREE, step_free, 1);
+    } else if (memory->discarded) {
         memory_destroy(memory);
-    } else { /* discarded between the job's last step and now */
-        memory->task = MEMORY_FREE;
-        worker_submit(memory->worker, job);
+    } else {
+        memory->done(memory);
     }
 }
 
@@ -123,8 +161,11 @@ int memory_create(struct heap *heap, struct worker *worker, struct memory_debt *
     memory->chunk_bytes = shape->chunk_bytes;
     memory->memory_class = shape->memory_class;
     memory->n_chunks = n_chunks;
-    memory->job = (struct job){.step = memory_step, .done = memory_job_done};
-    list_init(&memory->job.link);
+    memory->n_lanes = n_chunks < worker->n_threads ? n_chunks : worker->n_threads;
+    for (uint32_t i = 0; i < WORKER_THREADS_MAX; i++) {
+        memory->lanes[i] = (struct lane){.job.done = lane_done, .memory = memory};
+        list_init(&memory->lanes[i].job.link);
+    }
     list_init(&memory->link);
     for (uint32_t i = 0; i < n_chunks; i++) {
         describe_chunk(shape, i, &memory->chunks[i]);
@@ -146,17 +187,15 @@ uint64_t memory_pinned_bytes(const struct memory *memory)
 void memory_populate(struct memory *memory, void (*done)(struct memory *memory))
 {
     memory->done = done;
-    memory->task = MEMORY_POPULATE;
     memory->left_bytes = memory->size_bytes;
     memory->debt->unpopulated_bytes += memory->size_bytes;
-    worker_submit(memory->worker, &memory->job);
+    submit(memory, MEMORY_POPULATE, step_populate, memory->n_lanes);
 }
 
 void memory_seal(struct memory *memory, void (*done)(struct memory *memory))
 {
     memory->done = done;
-    memory->task = MEMORY_SEAL;
-    worker_submit(memory->worker, &memory->job);
+    submit(memory, MEMORY_SEAL, step_seal, 1);
 }
 
 void memory_discard(struct memory *memory)
@@ -167,11 +206,13 @@ void memory_discard(struct memory *memory)
         memory_destroy(memory);
         return;
     }
-    memory->debt->freeing_bytes += memory->size_bytes;
+    if (memory->task != MEMORY_FREE) { /* of a populate that has failed: the worker is at it */
+        memory->owed_bytes = memory->size_bytes;
+        memory->debt->freeing_bytes += memory->size_bytes;
+    }
     memory->discarded = true;
     if (memory->task == MEMORY_IDLE) {
-        memory->task = MEMORY_FREE;
-        worker_submit(memory->worker, &memory->job);
+        submit(memory, MEMORY_FREE, step_free, 1);
     }
 }
 

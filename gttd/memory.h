@@ -3,6 +3,9 @@
  * The memory of one segment: its chunks, its charge, and the slow things done to it on the worker
  * (populate, seal, free). It does not know names, states or clients.
  *
+ * Populating goes on in several lanes, each of which makes one chunk after the other, since a GPU
+ * driver makes a chunk in a single call.
+ *
  * Threads: all functions on the main thread. Between memory_populate() or memory_seal() and the
  * callback the chunks are the worker's.
  */
@@ -25,9 +28,19 @@ struct memory_debt {
 
 enum memory_task { MEMORY_IDLE, MEMORY_POPULATE, MEMORY_SEAL, MEMORY_FREE };
 
-struct memory {
+/* One thread's share of the work. */
+struct lane {
     struct job job;
+    struct memory *memory;
+    uint32_t chunk;  /* the one it populates */
+    uint64_t offset; /* in it; 0: take the next chunk */
+};
+
+struct memory {
     struct list link; /* pool::memories */
+    struct lane lanes[WORKER_THREADS_MAX];
+    uint32_t n_lanes;   /* that populate; the rest is done by the first alone */
+    uint32_t n_running; /* lanes that are the worker's */
     struct heap *heap;
     struct worker *worker;
     struct memory_debt *debt;
@@ -36,18 +49,17 @@ struct memory {
     void (*done)(struct memory *memory);
     enum memory_task task;
     atomic_bool discarded;
-    bool returned;  /* the worker has seen that it is discarded and has freed all */
-    bool immutable; /* after seal: the kernel refuses writes */
-    int result;     /* of the populate */
-    struct reason why;
+    bool immutable;    /* after seal: the kernel refuses writes */
+    atomic_int result; /* of the populate: the first failure */
+    struct reason why; /* of whoever set result */
     uint64_t size_bytes;
     uint64_t chunk_bytes;
     enum gttd_memory_class memory_class;
-    uint64_t left_bytes; /* to populate */
+    atomic_uint_fast64_t left_bytes; /* to populate */
+    uint64_t owed_bytes;             /* our part of debt->freeing_bytes */
     uint32_t n_chunks;
-    uint32_t next_chunk; /* where populating is */
-    uint64_t next_offset;
-    uint32_t n_sealed; /* chunks that need no more sealing, freeing */
+    atomic_uint next_chunk; /* the first that no lane has taken */
+    uint32_t n_sealed;      /* chunks that need no more sealing, freeing */
     uint32_t n_freed;
     struct heap_chunk chunks[]; /* [n_chunks] */
 };

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* The worker thread: see worker.h. */
+/* The worker threads: see worker.h. */
 #include "worker.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <sys/eventfd.h>
 
 #include "gttd_util.h"
@@ -60,6 +61,19 @@ static void on_finished(struct source *source, uint32_t events)
     }
 }
 
+/* As many as there are CPUs for us. One is enough to go on with. */
+static int start_threads(struct worker *worker)
+{
+    cpu_set_t cpus;
+    int n_cpus = sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? CPU_COUNT(&cpus) : 1;
+    int r = 0;
+    while (r == 0 && worker->n_threads < WORKER_THREADS_MAX && (int)worker->n_threads < n_cpus) {
+        r = -pthread_create(&worker->threads[worker->n_threads], NULL, worker_main, worker);
+        worker->n_threads += r == 0;
+    }
+    return worker->n_threads ? 0 : r;
+}
+
 int worker_start(struct worker *worker, struct loop *loop)
 {
     *worker = (struct worker){
@@ -73,8 +87,7 @@ int worker_start(struct worker *worker, struct loop *loop)
     pthread_cond_init(&worker->wake, NULL);
     int r = loop_add(loop, &worker->source, EPOLLIN);
     if (r == 0) {
-        r = -pthread_create(&worker->thread, NULL, worker_main, worker);
-        worker->running = r == 0;
+        r = start_threads(worker);
     }
     if (r < 0) {
         close_fdp(&worker->source.fd);
@@ -84,15 +97,16 @@ int worker_start(struct worker *worker, struct loop *loop)
 
 void worker_stop(struct worker *worker)
 {
-    if (!worker->running) {
+    if (!worker->n_threads) {
         return;
     }
     pthread_mutex_lock(&worker->lock);
     worker->stop = true;
-    pthread_cond_signal(&worker->wake);
+    pthread_cond_broadcast(&worker->wake);
     pthread_mutex_unlock(&worker->lock);
-    pthread_join(worker->thread, NULL);
-    worker->running = false;
+    while (worker->n_threads) {
+        pthread_join(worker->threads[--worker->n_threads], NULL);
+    }
     pthread_cond_destroy(&worker->wake);
     pthread_mutex_destroy(&worker->lock);
     close_fdp(&worker->source.fd);
