@@ -13,6 +13,7 @@
 #include "log.h"
 #include "options.h"
 #include "server.h"
+#include "watchdog.h"
 
 #define DRAIN_MS 2000
 
@@ -20,6 +21,7 @@ struct daemon {
     struct options options;
     struct loop loop;
     struct source signals;
+    struct watchdog watchdog;
     struct heap heap;
     struct worker worker;
     struct listen_socket listener;
@@ -138,6 +140,10 @@ static int set_up(struct daemon *d)
     if (r < 0) {
         return fail("server", r, NULL);
     }
+    r = watchdog_start(&d->watchdog, &d->loop);
+    if (r < 0) {
+        return fail("watchdog timer", r, NULL);
+    }
     log_start(d, &limits);
     return 0;
 }
@@ -154,6 +160,7 @@ static void tear_down(struct daemon *d)
         server_finish(&d->server);
     }
     heap_close(&d->heap);
+    watchdog_stop(&d->watchdog);
     listen_close(&d->listener);
     close_fdp(&d->signals.fd);
     loop_finish(&d->loop);
@@ -162,6 +169,7 @@ static void tear_down(struct daemon *d)
 int main(int argc, char **argv)
 {
     struct daemon d = {.signals.fd = -1,
+                       .watchdog.source.fd = -1,
                        .listener = {.fd = -1, .lock_fd = -1},
                        .loop.epoll_fd = -1,
                        .heap.device_fd = -1};

@@ -5,6 +5,6 @@ target_include_directories(rig PUBLIC ${CMAKE_CURRENT_LIST_DIR})
 target_compile_definitions(rig PUBLIC GTTD_BINARY="$<TARGET_FILE:gttd>")
 add_dependencies(rig gttd)
 
-foreach(name ops flight hostile churn limits lifecycle soak)
+foreach(name ops flight hostile churn limits lifecycle watchdog soak)
     gttd_test(${name}_test SOURCES ${CMAKE_CURRENT_LIST_DIR}/${name}_test.c LIBS rig LABELS daemon)
 endforeach()

@@ -6,7 +6,7 @@
 APT_build=(cmake ninja-build gcc libc6-dev pkg-config libdrm-dev libvulkan-dev glslc
     mesa-vulkan-drivers vulkan-validationlayers libmicrohttpd-dev libjansson-dev libsystemd-dev
     nettle-dev scdoc curl)
-APT_test=(clang g++ git systemd strace)
+APT_test=(clang g++ git systemd strace dpkg-dev file)
 # Taken where the distribution has them; what needs them is skipped, and says so, where not.
 APT_test_if_there=(clang-format-14)
 
