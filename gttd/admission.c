@@ -48,9 +48,20 @@ static uint64_t over(uint64_t want, uint64_t limit)
     return want > limit ? want - limit : 0;
 }
 
+/* In the same order as in admission_free_ram(). */
+static uint64_t gtt_shortage(struct heap *heap, const struct memory_debt *debt, uint64_t size_bytes,
+                             uint64_t *ret_total)
+{
+    uint64_t promised = debt->unpopulated_bytes;
+    const struct heap_room room = heap_room(heap);
+    uint64_t used = over(room.used_bytes + promised, debt->freeing_bytes);
+    *ret_total = room.total_bytes;
+    return room.total_bytes ? over(used + size_bytes, room.total_bytes) : 0;
+}
+
 void admission_shortage(const struct limits *limits, const struct quota *quota,
                         const struct account *account, const struct memory_debt *debt,
-                        uint64_t size_bytes, struct shortage *ret)
+                        struct heap *heap, uint64_t size_bytes, struct shortage *ret)
 {
     *ret = (struct shortage){0};
     if (limits->quota_bytes) {
@@ -59,6 +70,7 @@ void admission_shortage(const struct limits *limits, const struct quota *quota,
     if (limits->capacity_bytes) {
         ret->capacity_bytes = over(quota->bytes + size_bytes, limits->capacity_bytes);
     }
+    ret->gtt_bytes = gtt_shortage(heap, debt, size_bytes, &ret->gtt_total_bytes);
     ret->floor_bytes = over(size_bytes + limits->floor_bytes, admission_free_ram(debt));
 }
 
@@ -77,6 +89,11 @@ int admission_refuse(const struct limits *limits, const struct shortage *shortag
         return reason_set(why, -ENOSPC, "%s is over the pool's capacity of %s by %s", size,
                           size_text(limits->capacity_bytes, limit),
                           size_text(shortage->capacity_bytes - evictable_bytes, lack));
+    }
+    if (shortage->gtt_bytes > evictable_bytes) {
+        return reason_set(why, -ENOSPC, "%s is over the GTT total of %s by %s", size,
+                          size_text(shortage->gtt_total_bytes, limit),
+                          size_text(shortage->gtt_bytes - evictable_bytes, lack));
     }
     if (shortage->floor_bytes > evictable_bytes) {
         return reason_set(why, -ENOMEM,

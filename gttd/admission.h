@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Whether memory may be taken: the pool's capacity, the user's quota, the machine's free-RAM floor,
- * the daemon's fds. It only answers; charging and evicting are the pool's business.
+ * Whether memory may be taken: the pool's capacity, the user's quota, what the device has,
+ * the machine's free-RAM floor, the daemon's fds. It only answers; charging and evicting are the
+ * pool's business.
  */
 #ifndef GTTD_ADMISSION_H
 #define GTTD_ADMISSION_H
@@ -30,13 +31,15 @@ uint64_t admission_free_ram(const struct memory_debt *debt);
 /* By how much a request is over each limit that evicting could help with; 0: fits. */
 struct shortage {
     uint64_t quota_bytes;    /* only this user's segments help */
-    uint64_t capacity_bytes; /* any segment helps */
+    uint64_t capacity_bytes; /* any segment helps with these */
+    uint64_t gtt_bytes;
     uint64_t floor_bytes;
+    uint64_t gtt_total_bytes; /* of the device; 0: it has no limit */
 };
 
 void admission_shortage(const struct limits *limits, const struct quota *quota,
                         const struct account *account, const struct memory_debt *debt,
-                        uint64_t size_bytes, struct shortage *ret);
+                        struct heap *heap, uint64_t size_bytes, struct shortage *ret);
 
 /* The refusal for a shortage, of which evicting could provide evictable_bytes (user_evictable_bytes
  * of them of this user): -EDQUOT, -ENOSPC or -ENOMEM with which limit it is and by how much; 0 if

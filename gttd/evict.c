@@ -69,7 +69,8 @@ int pool_make_room(struct pool *pool, const struct account *account, uint64_t si
         return r;
     }
     struct shortage lack;
-    admission_shortage(&pool->limits, &pool->quota, account, &pool->debt, size_bytes, &lack);
+    admission_shortage(&pool->limits, &pool->quota, account, &pool->debt, pool->heap, size_bytes,
+                       &lack);
     r = admission_refuse(&pool->limits, &lack, size_bytes, evictable_bytes(pool, NULL),
                          evictable_bytes(pool, account), why);
     if (r < 0) {
@@ -77,8 +78,11 @@ int pool_make_room(struct pool *pool, const struct account *account, uint64_t si
     }
     /* this user's own first: what they give back may already be enough for the other limits */
     evict_bytes(pool, account, lack.quota_bytes);
-    admission_shortage(&pool->limits, &pool->quota, account, &pool->debt, size_bytes, &lack);
-    evict_bytes(pool, NULL,
-                lack.capacity_bytes > lack.floor_bytes ? lack.capacity_bytes : lack.floor_bytes);
+    admission_shortage(&pool->limits, &pool->quota, account, &pool->debt, pool->heap, size_bytes,
+                       &lack);
+    uint64_t want = lack.capacity_bytes;
+    want = lack.gtt_bytes > want ? lack.gtt_bytes : want;
+    want = lack.floor_bytes > want ? lack.floor_bytes : want;
+    evict_bytes(pool, NULL, want);
     return 0;
 }

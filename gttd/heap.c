@@ -12,22 +12,37 @@ static int try_open(struct heap *heap, const struct heap_ops *ops, const struct 
                     struct reason *why)
 {
     *heap = (struct heap){.ops = ops, .device_fd = -1};
-    return ops->open(heap, choice, why);
+    int r = ops->open(heap, choice, why);
+    if (r < 0) {
+        heap->ops = NULL;
+    }
+    return r;
+}
+
+/* Best first. */
+static const struct heap_ops *const heaps[] = {&heap_amdgpu, &heap_udmabuf, &heap_memfd};
+
+/* Something was named that only the amdgpu heap has. */
+static bool names_device(const struct heap_choice *choice)
+{
+    return choice->device ||
+           (choice->anchor && strcmp(choice->anchor, "auto") != 0 && strcmp(choice->anchor, "off"));
 }
 
 static int open_auto(struct heap *heap, const struct heap_choice *choice, struct reason *why)
 {
-    if (choice->device) {
-        return reason_set(why, -EOPNOTSUPP, "no heap of this gttd has a device to choose yet");
+    int r = -ENODEV;
+    for (size_t i = 0; i < ARRAY_SIZE(heaps) && r < 0; i++) {
+        r = try_open(heap, heaps[i], choice, why);
+        if (r < 0) {
+            log_line(LOG_NOTICE, "no %s heap: %s", heaps[i]->name, why->text);
+        }
     }
-    if (try_open(heap, &heap_udmabuf, choice, why) == 0) {
-        return 0;
+    if (r == 0 && !heap->ops->is_dmabuf) {
+        log_line(LOG_NOTICE, "memory comes from %s, which GPUs cannot import", heap->ops->name);
     }
-    log_line(LOG_NOTICE, "no dma-bufs: %s; using memfd, which GPUs cannot import", why->text);
-    return try_open(heap, &heap_memfd, choice, why);
+    return r;
 }
-
-static const struct heap_ops *const heaps[] = {&heap_udmabuf, &heap_memfd};
 
 bool heap_choice_exists(const char *heap)
 {
@@ -36,23 +51,25 @@ bool heap_choice_exists(const char *heap)
             return true;
         }
     }
-    return !strcmp(heap, "auto") || !strcmp(heap, "amdgpu");
+    return !strcmp(heap, "auto");
 }
 
 int heap_open(struct heap *heap, const struct heap_choice *choice, struct reason *why)
 {
-    if (!strcmp(choice->heap, "auto")) {
+    bool is_auto = !strcmp(choice->heap, "auto");
+    if (is_auto && !names_device(choice)) {
         return open_auto(heap, choice, why);
     }
     for (size_t i = 0; i < ARRAY_SIZE(heaps); i++) {
-        if (!strcmp(choice->heap, heaps[i]->name)) {
-            return choice->device ? reason_set(why, -EINVAL, "the %s heap has no devices to choose",
-                                               choice->heap)
-                                  : try_open(heap, heaps[i], choice, why);
+        const struct heap_ops *ops = heaps[i];
+        if (is_auto || !strcmp(choice->heap, ops->name)) {
+            return names_device(choice) && ops != &heap_amdgpu
+                       ? reason_set(why, -EINVAL, "the %s heap has no device and no anchor",
+                                    ops->name)
+                       : try_open(heap, ops, choice, why);
         }
     }
-    return reason_set(why, -EOPNOTSUPP, "the %s heap is not built into this gttd yet",
-                      choice->heap);
+    return reason_set(why, -EINVAL, "there is no %s heap", choice->heap);
 }
 
 struct heap_room heap_room(struct heap *heap)

@@ -35,6 +35,7 @@ struct heap_room {
 struct heap_choice {
     const char *heap;   /* "auto", or a heap's name */
     const char *device; /* the device to use, of heaps that have several to choose from */
+    const char *anchor; /* what is to pin memory, as for anchor_open() */
 };
 
 struct heap {
@@ -45,6 +46,8 @@ struct heap {
     bool huge_pages;             /* memfd.h: shmem may have them */
     bool has_wc;                 /* GTTD_MEMORY_WC can be had */
     char device[GTTD_TEXT_SIZE]; /* which one, for people; empty: none */
+    void *driver;                /* a heap's own */
+    struct anchor *anchor;       /* what pins its chunks; NULL: it has nothing like that */
 };
 
 /* The caller sets the first group (and hold before adopt), the heap the second. */
@@ -54,9 +57,11 @@ struct heap_chunk {
     char label[32]; /* a name that others who look at the system see */
 
     enum heap_hold hold;
-    int fd;         /* what clients get a copy of; -1 before export */
-    int backing_fd; /* the heap's own; -1: none */
-    void *map;      /* while it is being populated through a mapping, else NULL */
+    int fd;                 /* what clients get a copy of; -1 before export */
+    int backing_fd;         /* the heap's own; -1: none */
+    void *map;              /* while it is being populated through a mapping, else NULL */
+    void *object;           /* a driver's, before export; else NULL */
+    uint32_t anchor_handle; /* while pinned */
 };
 
 struct heap_ops {
@@ -83,17 +88,18 @@ struct heap_ops {
     void (*pin_text)(struct heap *heap, char ret[static GTTD_TEXT_SIZE]);
 };
 
+extern const struct heap_ops heap_amdgpu;
 extern const struct heap_ops heap_memfd;
 extern const struct heap_ops heap_udmabuf;
 
-/* Whether there is such a heap, or will be, somewhere; or it is "auto". */
+/* Whether there is such a heap, somewhere; or it is "auto". */
 bool heap_choice_exists(const char *heap);
 
 /*
- * Open the heap that was chosen, or with "auto" the best that works here, and log which and why. A
- * device is only for heaps that can choose; "auto" with one means such a heap. *why on failure.
- * Errors: -ENODEV not on this machine, -EOPNOTSUPP not built, -EINVAL a device for a heap that has
- * none.
+ * Open the heap that was chosen, or with "auto" the best that works here (amdgpu, udmabuf, memfd),
+ * and log why no better one does. A device, and an anchor that is named, are only for the amdgpu
+ * heap; "auto" with one of them means that heap. *why on failure. Errors: -ENODEV not on this
+ * machine, -EINVAL a device or anchor for a heap that has none, those of opening devices.
  */
 int heap_open(struct heap *heap, const struct heap_choice *choice, struct reason *why);
 void heap_close(struct heap *heap);

@@ -40,6 +40,10 @@ static const struct argp_option table[] = {
     {"device", 'd', "PATH", 0,
      "Take memory from this render node, such as /dev/dri/renderD128 (default: the best there is)",
      0},
+    {"anchor", 'a', "PATH", 0,
+     "Pin GTT memory by importing it into this device; off: do not pin (default: an NPU's, if "
+     "there is one)",
+     0},
     {"socket", 's', "PATH", 0,
      "Listen here; default: the socket systemd passes, $GTTD_SOCKET, /run/gttd/gttd.sock as root, "
      "$XDG_RUNTIME_DIR/gttd.sock",
@@ -72,6 +76,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         return 0;
     case 'd':
         options->heap.device = arg;
+        return 0;
+    case 'a':
+        options->heap.anchor = arg;
         return 0;
     case 's':
         options->socket_path = arg;

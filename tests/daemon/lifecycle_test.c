@@ -50,8 +50,11 @@ static void test_command_line(void)
     CHECK_EQ(run_gttd((const char *[]){"stray", NULL}), 2);
     CHECK_EQ(run_gttd((const char *[]){"--heap=tape", socket_arg, NULL}), 2);
     CHECK(rig_logged(&rig, "tape: there are auto"));
-    CHECK_EQ(run_gttd((const char *[]){"--heap=amdgpu", socket_arg, NULL}), 1);
-    CHECK(rig_logged(&rig, "not built"));
+    /* a device that is asked for and is not there is never replaced by something else */
+    CHECK_EQ(run_gttd((const char *[]){"--device=/dev/dri/none", socket_arg, NULL}), 1);
+    CHECK(rig_logged(&rig, "/dev/dri/none is not a render node"));
+    CHECK_EQ(run_gttd((const char *[]){"--heap=memfd", "--anchor=/dev/null", socket_arg, NULL}), 1);
+    CHECK(rig_logged(&rig, "has no device and no anchor"));
     CHECK_EQ(run_gttd((const char *[]){"--socket=/nonexistent/sock", NULL}), 1);
     CHECK(rig_logged(&rig, "/nonexistent/sock"));
     if (access("/dev/udmabuf", F_OK) < 0) {

@@ -34,6 +34,40 @@ static void test_charges(void)
     quota_finish(&quota);
 }
 
+static struct heap_room room;
+
+static int fixed_room(struct heap *heap, struct heap_room *ret)
+{
+    (void)heap;
+    *ret = room;
+    return 0;
+}
+
+static const struct heap_ops ops = {.name = "fixed", .room = fixed_room};
+static struct heap heap = {.ops = &ops};
+
+/* What a device has left, of which others use some. */
+static void test_room(struct quota *quota, const struct account *account)
+{
+    const struct limits none = {0};
+    struct memory_debt debt = {0};
+    struct shortage lack;
+    struct reason why;
+    room = (struct heap_room){.total_bytes = 100 * MIB, .used_bytes = 60 * MIB};
+    admission_shortage(&none, quota, account, &debt, &heap, 40 * MIB, &lack);
+    CHECK_EQ(lack.gtt_bytes, 0);
+    debt.unpopulated_bytes = 10 * MIB; /* promised */
+    debt.freeing_bytes = 4 * MIB;      /* on its way back */
+    admission_shortage(&none, quota, account, &debt, &heap, 40 * MIB, &lack);
+    CHECK_EQ(lack.gtt_bytes, 6 * MIB);
+    CHECK_EQ(admission_refuse(&none, &lack, 40 * MIB, 0, 0, &why), -ENOSPC);
+    CHECK(!strcmp(why.text, "40 MiB is over the GTT total of 100 MiB by 6 MiB"));
+    CHECK_EQ(admission_refuse(&none, &lack, 40 * MIB, 6 * MIB, 0, &why), 0);
+    room = (struct heap_room){0}; /* no limit */
+    admission_shortage(&none, quota, account, &debt, &heap, 40 * MIB, &lack);
+    CHECK_EQ(lack.gtt_bytes, 0);
+}
+
 static void test_refusals(void)
 {
     struct quota quota;
@@ -48,17 +82,17 @@ static void test_refusals(void)
     quota_init(&quota);
     struct account *account = quota_get(&quota, 1), *other = quota_get(&quota, 2);
     quota_charge(&quota, account, 40 * MIB, 3, &charge);
-    admission_shortage(&limits, &quota, account, &debt, 10 * MIB, &lack);
+    admission_shortage(&limits, &quota, account, &debt, &heap, 10 * MIB, &lack);
     CHECK_EQ(lack.quota_bytes, 0);
     CHECK_EQ(lack.capacity_bytes, 0);
     CHECK_EQ(admission_refuse(&limits, &lack, 10 * MIB, 0, 0, &why), 0);
-    admission_shortage(&limits, &quota, account, &debt, 12 * MIB, &lack);
+    admission_shortage(&limits, &quota, account, &debt, &heap, 12 * MIB, &lack);
     CHECK_EQ(lack.quota_bytes, 2 * MIB);
     CHECK_EQ(admission_refuse(&limits, &lack, 12 * MIB, 90 * MIB, 0, &why), -EDQUOT);
     CHECK(!strcmp(why.text, "12 MiB is over this user's quota of 50 MiB by 2 MiB"));
     CHECK_EQ(admission_refuse(&limits, &lack, 12 * MIB, 2 * MIB, 2 * MIB, &why), 0);
     limits.quota_bytes = 0;
-    admission_shortage(&limits, &quota, other, &debt, 70 * MIB, &lack);
+    admission_shortage(&limits, &quota, other, &debt, &heap, 70 * MIB, &lack);
     CHECK_EQ(admission_refuse(&limits, &lack, 70 * MIB, 4 * MIB, 0, &why), -ENOSPC);
     CHECK(strstr(why.text, "capacity of 100 MiB by 6 MiB"));
     /* what is promised is not free any more; what is on its way back is */
@@ -68,6 +102,7 @@ static void test_refusals(void)
     CHECK_EQ(admission_free_ram(&debt), 0);
     debt.freeing_bytes = 1ull << 61;
     CHECK(admission_free_ram(&debt) > 1ull << 59);
+    test_room(&quota, account);
     CHECK_EQ(admission_count(&limits, &quota, account, 1, &why), 0);
     CHECK_EQ(admission_count(&limits, &quota, account, 2, &why), -EDQUOT);
     limits.chunks_per_user = 100;

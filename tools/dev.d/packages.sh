@@ -63,7 +63,7 @@ check_elsewhere() {
         command -v "$tool" >/dev/null || missing+=("$tool")
     done
     if command -v pkg-config >/dev/null; then
-        for library in libdrm vulkan libmicrohttpd jansson libsystemd nettle; do
+        for library in libdrm libdrm_amdgpu vulkan libmicrohttpd jansson libsystemd nettle; do
             pkg-config --exists "$library" || missing+=("$library (development files)")
         done
     fi
