@@ -9,6 +9,7 @@ target_link_libraries(golden_test PRIVATE check model cpu_backends vk PkgConfig:
 
 add_library(spawn STATIC engine/spawn.c)
 target_link_libraries(spawn PUBLIC check)
+target_include_directories(spawn PUBLIC ${CMAKE_CURRENT_LIST_DIR})
 target_compile_definitions(spawn PUBLIC GTTD_PATH="$<TARGET_FILE:gttd>"
                                          GTTRUN_PATH="$<TARGET_FILE:gttrun>")
 add_dependencies(spawn gttd gttrun)

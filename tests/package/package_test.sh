@@ -16,7 +16,7 @@ fail() {
 
 # installed ROOT
 installed() {
-    for file in bin/gttd bin/gttrun include/gtt.h lib*/libgtt.so lib*/libgtt.so.0 lib*/pkgconfig/libgtt.pc \
+    for file in bin/gttd bin/gttctl bin/gttrun include/gtt.h lib*/libgtt.so lib*/libgtt.so.0 lib*/pkgconfig/libgtt.pc \
         lib/systemd/system/gttd.socket lib/systemd/system/gttd.service lib/systemd/user/gttd.socket \
         lib/systemd/user/gttd.service lib/sysusers.d/gttd.conf share/doc/gttd/copyright \
         share/gttd/models/wordbook-22m/config.json; do
