@@ -7,6 +7,7 @@ APT_build=(cmake ninja-build gcc libc6-dev pkg-config libdrm-dev libvulkan-dev g
     mesa-vulkan-drivers vulkan-validationlayers libmicrohttpd-dev libjansson-dev libsystemd-dev
     nettle-dev scdoc curl)
 APT_test=(clang g++ git systemd strace dpkg-dev file)
+APT_vm=(e2fsprogs mmdebstrap qemu-system-x86 util-linux)
 # Taken where the distribution has them; what needs them is skipped, and says so, where not.
 APT_test_if_there=(clang-format-14)
 
@@ -75,29 +76,28 @@ check_elsewhere() {
     fi
 }
 
-# need_packages build [test]
+# need_packages SET...: build, test, vm
 need_packages() {
-    local wanted=("${APT_build[@]}") missing package
+    local wanted=() missing package sets=" $* "
     if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
         check_elsewhere
         return
     fi
-    if [ "${2:-}" = test ]; then
-        wanted+=("${APT_test[@]}")
-    fi
+    for package; do
+        local -n set=APT_$package
+        wanted+=("${set[@]}")
+    done
     missing=$(apt_missing "${wanted[@]}")
     if [ -n "$missing" ]; then
         # shellcheck disable=SC2086 # package names have no spaces
         apt_install $missing
     fi
-    if [ "${2:-}" = test ]; then
+    if [[ $sets = *" test "* ]]; then
         missing=$(for package in $(apt_missing "${APT_test_if_there[@]}"); do
             ! apt-cache show "$package" >/dev/null 2>&1 || echo "$package"
         done)
         # shellcheck disable=SC2086
         [ -z "$missing" ] || apt_install $missing
-    fi
-    if [ "${2:-}" = test ]; then
         need_clang_runtime
     fi
 }

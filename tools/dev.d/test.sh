@@ -109,6 +109,22 @@ fuzz_all() {
     echo "$targets" | xargs -P "$(nproc)" -I '{}' bash -c "fuzz_one '{}' $1"
 }
 
+# The guest rig: each case on each kernel counts by itself.
+vm_step() {
+    local log=$LOGS/vm.log start=$SECONDS passed failed
+    tests/vm/run 2>&1 </dev/null | tee "$log" | sed 's/^/vm: /' || true
+    read -r passed failed < <(sed -nE '$s/^([0-9]+) passed, ([0-9]+) failed, 0 skipped$/\1 \2/p' "$log") || true
+    if [ -z "${failed:-}" ] || [ $((passed + failed)) -eq 0 ]; then
+        passed=0 failed=1 # it did not come to its end
+    fi
+    n_passed=$((n_passed + passed))
+    n_failed=$((n_failed + failed))
+    printf '%-34s%-7s %4d s  %d passed, %d failed\n' "guest rig" "$([ "$failed" -eq 0 ] && echo ok || echo FAILED)" \
+        $((SECONDS - start)) "$passed" "$failed"
+    [ "$failed" -eq 0 ] || failures+=("guest rig ($log)")
+}
+
+# test_all [VM]: with the guest rig if VM is not empty.
 test_all() {
     local start=$SECONDS item
     mkdir -p "$LOGS"
@@ -128,6 +144,7 @@ test_all() {
         step "fuzzing, $FUZZ_SECONDS s each" fuzz_all $FUZZ_SECONDS || true
         grep -h 'runs, no finding' "$LOGS"/fuzzing*.log | sed 's/^/    /' || true
     fi
+    [ -z "${1:-}" ] || vm_step
 
     for item in ${skips[@]+"${skips[@]}"}; do
         echo "skipped: $item"
