@@ -44,6 +44,7 @@ static void evict(struct pool *pool, struct segment *segment)
     log_line(LOG_NOTICE, "segment %s (uid %d, %s): evicted to make room", segment->name,
              (int)segment->account->uid, size_text(segment->memory->size_bytes, size));
     pool->notify(pool->data, GTTD_EVENT_EVICTED, segment, NULL);
+    keep_remove(&segment->memory->keep);
     memory_discard(segment->memory);
     segment->memory = NULL;
     segment_destroy(segment);

@@ -5,8 +5,8 @@
  *
  * Threads: open, close and adopt on the main thread; the other chunk functions on any worker
  * thread, several at a time but never two for one chunk; room and pin text on any thread. A chunk's
- * life: begin, populate until all of it is, export, perhaps seal, free (at any point); or adopt,
- * free.
+ * life: begin, populate until all of it is, export, perhaps seal, free (at any point); or adopt
+ * and seal (also on the main thread), free.
  */
 #ifndef GTTD_HEAP_H
 #define GTTD_HEAP_H

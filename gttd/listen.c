@@ -18,9 +18,8 @@
 #define SYSTEM_PATH SYSTEM_DIR "/gttd.sock"
 #define GROUP       "render"
 
-static int take_activated(struct listen_socket *listener, int n, struct reason *why)
+static int take_activated(struct listen_socket *listener, int fd, int n, struct reason *why)
 {
-    int fd = SD_LISTEN_FDS_START;
     if (n > 1) {
         return reason_set(why, -EINVAL, "systemd passed %d sockets instead of one", n);
     }
@@ -148,12 +147,12 @@ static int bind_path(struct listen_socket *listener, struct reason *why)
     return 0;
 }
 
-int listen_open(struct listen_socket *listener, const char *option_path, struct reason *why)
+int listen_open(struct listen_socket *listener, int passed_fd, int n_passed,
+                const char *option_path, struct reason *why)
 {
     *listener = (struct listen_socket){.fd = -1, .lock_fd = -1};
-    int n = sd_listen_fds(1);
-    if (n > 0) {
-        return take_activated(listener, n, why);
+    if (n_passed) {
+        return take_activated(listener, passed_fd, n_passed, why);
     }
     int r = choose_path(listener, option_path, why);
     if (r == 0) {

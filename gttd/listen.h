@@ -15,12 +15,14 @@ struct listen_socket {
 };
 
 /*
- * In this order: the socket systemd passed; option_path; $GTTD_SOCKET; as root
+ * In this order: the socket systemd passed (passed_fd, and how many there are of them; consumed);
+ * option_path; $GTTD_SOCKET; as root
  * /run/gttd/gttd.sock; $XDG_RUNTIME_DIR/gttd.sock. A socket file that nobody listens on is
  * replaced. *why on failure. Errors: -EADDRINUSE another gttd is there, -EINVAL systemd's socket is
  * no AF_UNIX SOCK_SEQPACKET listener, -ENOENT no path to be had, those of bind().
  */
-int listen_open(struct listen_socket *listener, const char *option_path, struct reason *why);
+int listen_open(struct listen_socket *listener, int passed_fd, int n_passed,
+                const char *option_path, struct reason *why);
 /* Close, and remove the file if it is ours. */
 void listen_close(struct listen_socket *listener);
 

@@ -12,6 +12,7 @@
 #include "listen.h"
 #include "log.h"
 #include "options.h"
+#include "restore.h"
 #include "server.h"
 #include "watchdog.h"
 
@@ -22,6 +23,7 @@ struct daemon {
     struct loop loop;
     struct source signals;
     struct watchdog watchdog;
+    struct fdstore store;
     struct heap heap;
     struct worker worker;
     struct listen_socket listener;
@@ -91,31 +93,44 @@ static void log_start(const struct daemon *d, const struct limits *limits)
     if (limits->quota_bytes) {
         size_text(limits->quota_bytes, quota);
     }
-    log_line(LOG_INFO, "%s: heap %s, pool %s, quota %s, floor %s; a restart loses the pool",
-             d->listener.path, d->heap.ops->name, pool, quota,
-             size_text(limits->floor_bytes, floor));
+    log_line(LOG_INFO, "%s: heap %s, pool %s, quota %s, floor %s", d->listener.path,
+             d->heap.ops->name, pool, quota, size_text(limits->floor_bytes, floor));
+    if (d->store.there) {
+        log_line(LOG_INFO,
+                 "sealed segments outlive a restart: the service manager keeps up to %u fds",
+                 d->store.fds_max);
+    } else {
+        log_line(LOG_NOTICE, "a restart loses the pool: %s", d->store.why_not);
+    }
 }
 
-static void log_losses(const struct pool *pool)
+/* What of the pool the next gttd will find, and what not. */
+static void log_end(const struct pool *pool)
 {
-    uint64_t bytes = 0;
-    uint32_t n = 0;
+    uint64_t kept_bytes = 0, lost_bytes = 0;
+    uint32_t n_kept = 0, n_lost = 0;
     list_for_each(pos, &pool->segments)
     {
         const struct segment *segment = list_entry(pos, struct segment, link);
-        if (segment->state == GTTD_SEALED) {
-            bytes += segment->memory->size_bytes;
-            n++;
+        if (segment->state != GTTD_SEALED) {
+            continue;
         }
+        bool kept = segment->memory->keep.record_fd >= 0;
+        *(kept ? &kept_bytes : &lost_bytes) += segment->memory->size_bytes;
+        *(kept ? &n_kept : &n_lost) += 1;
     }
-    char size[SIZE_TEXT_MAX];
-    log_line(LOG_INFO, "ended; %u sealed segments are lost (%s)", n, size_text(bytes, size));
+    char kept_size[SIZE_TEXT_MAX], lost_size[SIZE_TEXT_MAX];
+    log_line(LOG_INFO,
+             "ended; %u sealed segments stay with the service manager (%s), %u sealed segments are "
+             "lost (%s)",
+             n_kept, size_text(kept_bytes, kept_size), n_lost, size_text(lost_bytes, lost_size));
 }
 
 static int set_up(struct daemon *d)
 {
     struct reason why;
     struct limits limits;
+    int passed_fd, n_passed;
     int r = loop_init(&d->loop);
     if (r == 0) {
         r = catch_signals(d);
@@ -124,7 +139,11 @@ static int set_up(struct daemon *d)
         return fail("event loop", r, NULL);
     }
     set_limits(&d->options, &limits);
-    r = listen_open(&d->listener, d->options.socket_path, &why);
+    r = fdstore_open(&d->store, &passed_fd, &n_passed, &why);
+    if (r < 0) {
+        return fail("fd store", r, why.text);
+    }
+    r = listen_open(&d->listener, passed_fd, n_passed, d->options.socket_path, &why);
     if (r < 0) {
         return fail("socket", r, why.text);
     }
@@ -145,6 +164,8 @@ static int set_up(struct daemon *d)
         return fail("watchdog timer", r, NULL);
     }
     log_start(d, &limits);
+    d->server.pool.store = &d->store;
+    restore_pool(&d->server.pool);
     return 0;
 }
 
@@ -152,7 +173,7 @@ static int set_up(struct daemon *d)
 static void tear_down(struct daemon *d)
 {
     if (d->server.loop) {
-        log_losses(&d->server.pool);
+        log_end(&d->server.pool);
         server_disconnect_all(&d->server);
     }
     worker_stop(&d->worker);
@@ -161,6 +182,7 @@ static void tear_down(struct daemon *d)
     }
     heap_close(&d->heap);
     watchdog_stop(&d->watchdog);
+    fdstore_close(&d->store);
     listen_close(&d->listener);
     close_fdp(&d->signals.fd);
     loop_finish(&d->loop);

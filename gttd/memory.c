@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "gttd_util.h"
 #include "gttd_wire.h"
 
 /* Worker: give the next chunk back. False: none is left. */
@@ -26,6 +27,9 @@ static bool free_chunk(struct memory *memory)
 static bool step_free(struct job *job)
 {
     struct memory *memory = list_entry(job, struct lane, job)->memory;
+    if (memory->n_freed == 0 && memory->keep.was_stored) {
+        fdstore_barrier(); /* or what is counted as free would still be in the store */
+    }
     return free_chunk(memory) && memory->n_freed < memory->n_chunks;
 }
 
@@ -81,16 +85,26 @@ static bool step_populate(struct job *job)
 
 /* Worker: seal the next chunk. The kernel waits for pinned pages here, some 100 ms for each chunk
  * that a client has pinned. */
+static void seal_chunk(struct memory *memory)
+{
+    bool immutable = memory->heap->ops->chunk_seal(memory->heap, &memory->chunks[memory->n_sealed]);
+    memory->immutable = immutable && (memory->immutable || memory->n_sealed == 0);
+    memory->n_sealed++;
+}
+
+/* Worker: and when all are sealed, store them if that was planned. */
 static bool step_seal(struct job *job)
 {
     struct memory *memory = list_entry(job, struct lane, job)->memory;
     if (memory->discarded) {
         return false;
     }
-    bool immutable = memory->heap->ops->chunk_seal(memory->heap, &memory->chunks[memory->n_sealed]);
-    memory->immutable = immutable && (memory->immutable || memory->n_sealed == 0);
-    memory->n_sealed++;
-    return memory->n_sealed < memory->n_chunks;
+    if (memory->n_sealed < memory->n_chunks) {
+        seal_chunk(memory);
+        return true;
+    }
+    keep_store(&memory->keep, memory->chunks);
+    return false;
 }
 
 static void submit(struct memory *memory, enum memory_task task, bool (*step)(struct job *job),
@@ -166,6 +180,7 @@ int memory_create(struct heap *heap, struct worker *worker, struct memory_debt *
         memory->lanes[i] = (struct lane){.job.done = lane_done, .memory = memory};
         list_init(&memory->lanes[i].job.link);
     }
+    memory->keep.record_fd = -1;
     list_init(&memory->link);
     for (uint32_t i = 0; i < n_chunks; i++) {
         describe_chunk(shape, i, &memory->chunks[i]);
@@ -198,6 +213,21 @@ void memory_seal(struct memory *memory, void (*done)(struct memory *memory))
     submit(memory, MEMORY_SEAL, step_seal, 1);
 }
 
+int memory_adopt(struct memory *memory, int *fds, struct reason *why)
+{
+    int r = 0;
+    for (uint32_t i = 0; i < memory->n_chunks && r == 0; i++) {
+        r = memory->heap->ops->chunk_adopt(memory->heap, &memory->chunks[i], take_fd(&fds[i]), why);
+        if (r == 0) {
+            seal_chunk(memory);
+        }
+    }
+    for (uint32_t i = 0; i < memory->n_chunks; i++) {
+        close_fdp(&fds[i]);
+    }
+    return r;
+}
+
 void memory_discard(struct memory *memory)
 {
     memory->segment = NULL;
@@ -225,5 +255,6 @@ void memory_destroy(struct memory *memory)
     while (free_chunk(memory)) {
     }
     charge_release(&memory->charge);
+    keep_finish(&memory->keep);
     free(memory);
 }

@@ -15,6 +15,7 @@
 #include <stdatomic.h>
 
 #include "heap.h"
+#include "keep.h"
 #include "quota.h"
 #include "worker.h"
 
@@ -61,6 +62,7 @@ struct memory {
     atomic_uint next_chunk; /* the first that no lane has taken */
     uint32_t n_sealed;      /* chunks that need no more sealing, freeing */
     uint32_t n_freed;
+    struct keep keep;           /* in the fd store, once sealed */
     struct heap_chunk chunks[]; /* [n_chunks] */
 };
 
@@ -83,8 +85,13 @@ uint64_t memory_pinned_bytes(const struct memory *memory);
 /* Start allocating; done(memory) follows with memory->result and ->why, unless it is discarded. */
 void memory_populate(struct memory *memory, void (*done)(struct memory *memory));
 
-/* Start sealing; done(memory) follows with memory->immutable, unless it is discarded. */
+/* Start sealing, and storing if that was planned in memory->keep; done(memory) follows with
+ * memory->immutable and the keep's result, unless it is discarded. */
 void memory_seal(struct memory *memory, void (*done)(struct memory *memory));
+
+/* Of memory that was just created: take over the chunks that a gttd before us has made and sealed.
+ * fds [n_chunks] in the order of the chunks, consumed also on failure; destroy it then. */
+int memory_adopt(struct memory *memory, int *fds, struct reason *why);
 
 /* Give it up, whatever is being done to it: the charge is released now, the memory goes back and
  * the struct is freed as soon as the worker is at it. */

@@ -10,14 +10,17 @@
 
 static uint32_t heap_flags(const struct pool *pool)
 {
-    return (pool->heap->ops->is_dmabuf ? GTTD_HEAP_DMABUF : 0) | GTTD_RESTART_LOSES_POOL;
+    return (pool->heap->ops->is_dmabuf ? GTTD_HEAP_DMABUF : 0) |
+           (pool->store && pool->store->there ? 0 : GTTD_RESTART_LOSES_POOL);
 }
 
 static uint32_t segment_flags(const struct segment *segment)
 {
     bool immutable = segment->state == GTTD_SEALED && segment->memory->immutable;
+    bool kept = segment->state == GTTD_SEALED && segment->memory->keep.record_fd >= 0;
     bool wc = segment->memory && segment->memory->memory_class == GTTD_MEMORY_WC;
-    return (immutable ? GTTD_SEGMENT_IMMUTABLE : 0) | (wc ? GTTD_SEGMENT_WC : 0);
+    return (immutable ? GTTD_SEGMENT_IMMUTABLE : 0) | (wc ? GTTD_SEGMENT_WC : 0) |
+           (kept ? GTTD_SEGMENT_KEPT : 0);
 }
 
 static void send_plain(struct client *client, enum gttd_op op, uint32_t serial)

@@ -44,6 +44,9 @@ static void touch(struct pool *pool, struct segment *segment)
 {
     segment->last_use = ++pool->use_clock;
     segment->last_use_ms = loop_now_ms();
+    if (segment->memory) {
+        keep_note_use(&segment->memory->keep, segment->last_use, segment->last_use_ms);
+    }
 }
 
 static struct segment *find_name(struct pool *pool, uid_t uid, const char *name)
@@ -379,6 +382,50 @@ fail:
     return r;
 }
 
+static void log_not_kept(const struct segment *segment, const char *why)
+{
+    log_line(LOG_WARNING, "segment %s (uid %d): a restart of gttd will lose it: %s", segment->name,
+             (int)segment->account->uid, why);
+}
+
+/* What the next gttd needs goes into the fd store with the seal, as far as there is room. */
+static void plan_to_keep(const struct pool *pool, struct segment *segment)
+{
+    struct keep *keep = &segment->memory->keep;
+    struct reason why;
+    if (!pool->store || !pool->store->there) {
+        return; /* said at the start */
+    }
+    if (keep_plan(keep, pool->store, segment->id, segment->memory->n_chunks, &why) < 0) {
+        log_not_kept(segment, why.text);
+        return;
+    }
+    struct record *record = keep->record;
+    record->size_bytes = segment->memory->size_bytes;
+    record->chunk_bytes = segment->memory->chunk_bytes;
+    record->memory_class = segment->memory->memory_class;
+    record->uid = segment->account->uid;
+    record->pid = segment->writer_pid;
+    record->metadata_size = segment->metadata_size;
+    gttd_set_text(record->heap, sizeof record->heap, pool->heap->ops->name);
+    memcpy(record->name, segment->name, sizeof record->name);
+    memcpy(record->label, segment->writer_label, sizeof record->label);
+    memcpy(record->digest, segment->digest, sizeof record->digest);
+    memcpy(record->metadata, segment->metadata, sizeof record->metadata);
+}
+
+/* The store has it, or not; a segment that was dropped meanwhile does not belong there. */
+static void check_kept(struct segment *segment)
+{
+    struct keep *keep = &segment->memory->keep;
+    if (keep->result < 0) {
+        log_not_kept(segment, strerror(-keep->result));
+    }
+    if (keep->result < 0 || !segment->name[0]) {
+        keep_remove(keep);
+    }
+}
+
 /* Main thread, from the worker. */
 static void on_sealed(struct memory *memory)
 {
@@ -387,6 +434,7 @@ static void on_sealed(struct memory *memory)
     const struct owner *owner = segment->writer ? segment->writer->owner : NULL;
     segment->state = GTTD_SEALED;
     segment->writer = NULL; /* its lease stays */
+    check_kept(segment);
     touch(pool, segment);
     answer_request(pool, segment, 0, NULL);
     notify(pool, GTTD_EVENT_SEALED, segment, owner);
@@ -425,6 +473,7 @@ int pool_seal(struct owner *owner, const struct gttd_seal_req *req, struct reaso
     memcpy(segment->metadata, req->metadata, sizeof segment->metadata);
     segment->metadata_size = req->metadata_size;
     segment->state = GTTD_SEALING;
+    plan_to_keep(segment->pool, segment);
     memory_seal(segment->memory, on_sealed);
     return POOL_LATER;
 }
@@ -499,6 +548,9 @@ int pool_drop(struct pool *pool, struct owner *owner, uint64_t id, const char *n
              (int)segment->account->uid, (int)owner->uid, (int)owner->pid);
     notify(pool, GTTD_EVENT_DROPPED, segment, owner);
     memset(segment->name, 0, sizeof segment->name);
+    if (segment->state == GTTD_SEALED) {
+        keep_remove(&segment->memory->keep);
+    }
     struct reason dropped;
     reason_set(&dropped, -ENOENT, "it was dropped by pid %d", (int)owner->pid);
     refuse_waiters(pool, segment, -ENOENT, &dropped);

@@ -17,6 +17,7 @@
 struct pool {
     struct heap *heap;
     struct worker *worker;
+    struct fdstore *store; /* where sealed segments are kept; NULL: nowhere */
     struct limits limits;
     struct quota quota;
     struct memory_debt debt;

@@ -79,7 +79,7 @@ struct gttd_hello_req {
 static_assert(sizeof(struct gttd_hello_req) == 48, "wire ABI");
 
 #define GTTD_HEAP_DMABUF        (1u << 0) /* chunk fds are dma-bufs, which a GPU can import */
-#define GTTD_RESTART_LOSES_POOL (1u << 1) /* sealed segments do not outlive the daemon */
+#define GTTD_RESTART_LOSES_POOL (1u << 1) /* no sealed segment outlives the daemon */
 #define GTTD_HEAP_FLAGS         (GTTD_HEAP_DMABUF | GTTD_RESTART_LOSES_POOL)
 
 struct gttd_hello_rsp {
@@ -138,7 +138,8 @@ enum gttd_state {
 
 #define GTTD_SEGMENT_IMMUTABLE (1u << 0) /* sealed, and the kernel refuses every write */
 #define GTTD_SEGMENT_WC        (1u << 1) /* write-combined: slow for a CPU to read */
-#define GTTD_SEGMENT_FLAGS     (GTTD_SEGMENT_IMMUTABLE | GTTD_SEGMENT_WC)
+#define GTTD_SEGMENT_KEPT      (1u << 2) /* outlives a restart of gttd */
+#define GTTD_SEGMENT_FLAGS     (GTTD_SEGMENT_IMMUTABLE | GTTD_SEGMENT_WC | GTTD_SEGMENT_KEPT)
 
 struct gttd_list_entry {
     uint64_t id;

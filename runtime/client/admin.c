@@ -84,6 +84,7 @@ int gtt_list(struct gtt *gtt, uint64_t *cursor, struct gtt_entry *ret_entry)
                                     .state = (enum gtt_state)entry->state,
                                     .immutable = entry->flags & GTTD_SEGMENT_IMMUTABLE,
                                     .write_combined = entry->flags & GTTD_SEGMENT_WC,
+                                    .kept = entry->flags & GTTD_SEGMENT_KEPT,
                                     .n_leases = entry->n_leases,
                                     .n_waiters = entry->n_waiters};
     memcpy(ret_entry->name, entry->name, sizeof ret_entry->name);

@@ -135,6 +135,7 @@ struct gtt_entry {
     enum gtt_state state;
     bool immutable;      /* sealed, and the kernel refuses every write */
     bool write_combined; /* not CPU-cached: slow to read */
+    bool kept;           /* outlives a restart of gttd */
     uint32_t n_leases;
     uint32_t n_waiters;
     char name[GTT_NAME_MAX + 1]; /* empty: anonymous, or dropped and still leased */

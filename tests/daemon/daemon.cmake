@@ -8,3 +8,6 @@ add_dependencies(rig gttd)
 foreach(name ops flight hostile churn limits lifecycle watchdog soak)
     gttd_test(${name}_test SOURCES ${CMAKE_CURRENT_LIST_DIR}/${name}_test.c LIBS rig LABELS daemon)
 endforeach()
+
+gttd_test(restart_test SOURCES ${CMAKE_CURRENT_LIST_DIR}/restart_test.c
+          ${CMAKE_CURRENT_LIST_DIR}/supervisor.c LIBS rig gttd_core Threads::Threads LABELS daemon)
