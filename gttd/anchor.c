@@ -227,6 +227,31 @@ void anchor_release(struct anchor *anchor, uint32_t handle)
     pthread_mutex_unlock(&anchor->turn);
 }
 
+static int compare(const void *a, const void *b)
+{
+    const uint32_t *x = a, *y = b;
+    return *x < *y ? -1 : *x > *y;
+}
+
+/* The kernel gives out the lowest number that is free. */
+void anchor_release_others(struct anchor *anchor, uint32_t *handles, size_t n_handles, size_t n_max)
+{
+    size_t at = 0;
+    if (n_handles) {
+        qsort(handles, n_handles, sizeof handles[0], compare);
+    }
+    pthread_mutex_lock(&anchor->turn);
+    for (uint32_t handle = 1; handle <= n_max; handle++) {
+        while (at < n_handles && handles[at] < handle) {
+            at++;
+        }
+        if (at == n_handles || handles[at] != handle) {
+            drmCloseBufferHandle(anchor->fd, handle);
+        }
+    }
+    pthread_mutex_unlock(&anchor->turn);
+}
+
 void anchor_text(struct anchor *anchor, char ret[static GTTD_TEXT_SIZE])
 {
     struct reason text;

@@ -14,6 +14,7 @@
 
 #include <pthread.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "gttd_proto.h"
@@ -53,6 +54,13 @@ void anchor_close(struct anchor *anchor); /* one that was opened */
 bool anchor_pin(struct anchor *anchor, int dmabuf_fd, uint64_t size_bytes, bool was_pinned,
                 anchor_count_fn count, void *data, uint32_t *ret_handle);
 void anchor_release(struct anchor *anchor, uint32_t handle);
+/*
+ * Of an adopted device, release every import but those in handles, which may be put into another
+ * order: what the gttd before had under way when it was killed would be pinned for ever. There were
+ * never more than n_max at a time.
+ */
+void anchor_release_others(struct anchor *anchor, uint32_t *handles, size_t n_handles,
+                           size_t n_max);
 
 /* By what memory is pinned, or why it is not. */
 void anchor_text(struct anchor *anchor, char ret[static GTTD_TEXT_SIZE]);

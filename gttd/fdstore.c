@@ -211,6 +211,14 @@ int fdstore_put_heap(struct fdstore *store, const char *what, int fd, struct rea
     return 0;
 }
 
+void fdstore_remove_heap(struct fdstore *store, const char *what)
+{
+    char name[64];
+    snprintf(name, sizeof name, PREFIX "h-%s", what);
+    remove_name(name);
+    fdstore_release(store, 1);
+}
+
 int fdstore_barrier(void)
 {
     int r = sd_notify_barrier(0, BARRIER_US);

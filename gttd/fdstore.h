@@ -54,7 +54,6 @@ void fdstore_release(struct fdstore *store, uint32_t n_fds);
 
 /* Give the manager copies of fds, reserved before. An error of sendmsg(). */
 int fdstore_put(char kind, uint64_t id, const int *fds, size_t n_fds);
-int fdstore_put_heap(struct fdstore *store, const char *what, int fd, struct reason *why);
 
 /* Wait until the manager has done all that it was told before; -ETIMEDOUT after some seconds. */
 int fdstore_barrier(void);
@@ -62,7 +61,10 @@ int fdstore_barrier(void);
 /* Have the manager forget all fds of a segment, of which n_fds were counted. */
 void fdstore_remove(struct fdstore *store, uint64_t id, uint32_t n_fds);
 
-/* The heap's fd of that name, which is the caller's; -1: none was handed back. */
+/* The same for an fd of the heap's: reserve and put one; have it forgotten; take over the one that
+ * was handed back, -1: there is none. */
+int fdstore_put_heap(struct fdstore *store, const char *what, int fd, struct reason *why);
+void fdstore_remove_heap(struct fdstore *store, const char *what);
 int fdstore_take_heap(struct fdstore *store, const char *what);
 
 #endif

@@ -151,6 +151,7 @@ static int set_up(struct daemon *d)
     if (r < 0) {
         return fail("heap", r, why.text);
     }
+    restore_anchor(&d->heap, &d->store);
     r = worker_start(&d->worker, &d->loop);
     if (r < 0) {
         return fail("worker thread", r, NULL);

@@ -246,12 +246,24 @@ void memory_discard(struct memory *memory)
     }
 }
 
+/* It stays in the fd store, and so does the anchor: freeing a chunk is not to release the import
+ * there. */
+static void leave_pinned(struct memory *memory)
+{
+    for (uint32_t i = 0; i < memory->n_chunks; i++) {
+        memory->chunks[i].hold = HEAP_RESIDENT;
+    }
+}
+
 void memory_destroy(struct memory *memory)
 {
     if (!memory) {
         return;
     }
     list_remove(&memory->link);
+    if (memory->keep.record_fd >= 0) {
+        leave_pinned(memory);
+    }
     while (free_chunk(memory)) {
     }
     charge_release(&memory->charge);

@@ -8,9 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "anchor.h"
 #include "gttd_util.h"
 #include "log.h"
 #include "loop.h"
+
+#define ANCHOR "anchor" /* its name among the stored fds of the heap */
 
 /* The stored fds of one segment. */
 struct group {
@@ -201,6 +204,51 @@ static void restore_or_remove(struct pool *pool, const struct group *group)
     fdstore_remove(pool->store, group->id, (uint32_t)group->n_fds);
 }
 
+void restore_anchor(struct heap *heap, struct fdstore *store)
+{
+    struct reason why;
+    int fd = fdstore_take_heap(store, ANCHOR);
+    if (fd >= 0) {
+        if (heap->anchor && anchor_adopt(heap->anchor, fd, &why) == 0) {
+            return;
+        }
+        log_line(LOG_NOTICE, "memory has to be pinned anew: the anchor of the gttd before: %s",
+                 heap->anchor ? why.text : "this heap has none");
+        if (!heap->anchor) {
+            close_fdp(&fd);
+        }
+        fdstore_remove_heap(store, ANCHOR);
+    }
+    if (heap->anchor && heap->anchor->fd >= 0 && store->there &&
+        fdstore_put_heap(store, ANCHOR, heap->anchor->fd, &why) < 0) {
+        log_line(LOG_WARNING, "memory is not pinned while gttd restarts: %s", why.text);
+    }
+}
+
+/* The imports of memory that did not come back. */
+static void tidy_anchor(const struct pool *pool)
+{
+    struct anchor *anchor = pool->heap->anchor;
+    if (!anchor || !anchor->kept) {
+        return;
+    }
+    uint32_t *handles = malloc((pool->quota.n_chunks + 1) * sizeof handles[0]);
+    size_t n = 0;
+    list_for_each(pos, &pool->memories)
+    {
+        const struct memory *memory = list_entry(pos, struct memory, link);
+        for (uint32_t i = 0; handles && i < memory->n_chunks; i++) {
+            if (memory->chunks[i].hold == HEAP_PINNED) {
+                handles[n++] = memory->chunks[i].anchor_handle;
+            }
+        }
+    }
+    if (handles) {
+        anchor_release_others(anchor, handles, n, pool->limits.chunks_max);
+    }
+    free(handles);
+}
+
 void restore_pool(struct pool *pool)
 {
     struct fdstore *store = pool->store;
@@ -214,6 +262,7 @@ void restore_pool(struct pool *pool)
             restore_or_remove(pool, &group);
         }
     }
+    tidy_anchor(pool);
     uint32_t n = 0;
     list_for_each(pos, &pool->segments)
     {

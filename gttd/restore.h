@@ -8,6 +8,10 @@
 
 #include "pool.h"
 
+/* Have what pins the heap's memory go on doing so while no gttd runs: use the one that is in the
+ * store, or put this one there. Before restore_pool(). */
+void restore_anchor(struct heap *heap, struct fdstore *store);
+
 /*
  * Fill the pool, which is empty and whose clients have not come yet, from pool->store; log what was
  * taken over and what was not.

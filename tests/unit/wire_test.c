@@ -179,7 +179,7 @@ static void test_replies(void)
     BREAK(D, open_rsp, open_rsp.chunk_bytes = 0);
     BREAK(D, open_rsp, open_rsp.chunk_bytes = 4ull << 30);
     BREAK(D, open_rsp, open_rsp.metadata[0] = 1);
-    BREAK(D, open_rsp, open_rsp.flags = 4);
+    BREAK(D, open_rsp, open_rsp.flags = 8);
     struct gttd_list_rsp list = {.hdr = gttd_header(sizeof list, GTTD_OP_LIST, 2), .n_entries = 2};
     list.entries[0] = (struct gttd_list_entry){.id = 1, .state = GTTD_SEALED};
     list.entries[1] = (struct gttd_list_entry){.id = 2, .state = GTTD_CLAIMED};
