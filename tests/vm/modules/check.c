@@ -572,8 +572,8 @@ int main(int argc, char **argv)
     check_small();
     check_faults();
     check_pin("/dev/dri/card*", "vgem", !new_kernel);
-    check_pin("/dev/accel/accel*", "amdxdna", true);
-    check_limit("/dev/accel/accel*", "amdxdna");
+    check_pin("/dev/accel/accel*", "amdxdna_accel_driver", true);
+    check_limit("/dev/accel/accel*", "amdxdna_accel_driver");
 
     check_nothing_left();
     CHECK_EQ(count_fds(NULL), n_fds);
