@@ -43,6 +43,16 @@ uint64_t admission_free_ram(const struct memory_debt *debt)
     return available > promised ? available - promised : 0;
 }
 
+uint64_t limits_quota(const struct limits *limits, uid_t uid)
+{
+    for (uint32_t i = 0; i < limits->n_user_quotas; i++) {
+        if (limits->user_quotas[i].uid == uid) {
+            return limits->user_quotas[i].bytes;
+        }
+    }
+    return limits->quota_bytes;
+}
+
 static uint64_t over(uint64_t want, uint64_t limit)
 {
     return want > limit ? want - limit : 0;
@@ -59,61 +69,68 @@ static uint64_t gtt_shortage(struct heap *heap, const struct memory_debt *debt, 
     return room.total_bytes ? over(used + size_bytes, room.total_bytes) : 0;
 }
 
-void admission_shortage(const struct limits *limits, const struct quota *quota,
-                        const struct account *account, const struct memory_debt *debt,
-                        struct heap *heap, uint64_t size_bytes, struct shortage *ret)
+struct shortage admission_shortage(const struct limits *limits, const struct quota *quota,
+                                   const struct account *account, const struct memory_debt *debt,
+                                   struct heap *heap, struct amount want)
 {
-    *ret = (struct shortage){0};
-    if (limits->quota_bytes) {
-        ret->quota_bytes = over(account->bytes + size_bytes, limits->quota_bytes);
+    struct shortage lack = {0};
+    uint64_t user_quota = limits_quota(limits, account->uid);
+    if (user_quota) {
+        lack.quota_bytes = over(account->bytes + want.bytes, user_quota);
     }
     if (limits->capacity_bytes) {
-        ret->capacity_bytes = over(quota->bytes + size_bytes, limits->capacity_bytes);
+        lack.capacity_bytes = over(quota->bytes + want.bytes, limits->capacity_bytes);
     }
-    ret->gtt_bytes = gtt_shortage(heap, debt, size_bytes, &ret->gtt_total_bytes);
-    ret->floor_bytes = over(size_bytes + limits->floor_bytes, admission_free_ram(debt));
+    lack.gtt_bytes = gtt_shortage(heap, debt, want.bytes, &lack.gtt_total_bytes);
+    lack.floor_bytes = over(want.bytes + limits->floor_bytes, admission_free_ram(debt));
+    lack.user_chunks =
+        (uint32_t)over((uint64_t)account->n_chunks + want.n_chunks, limits->chunks_per_user);
+    lack.chunks = (uint32_t)over((uint64_t)quota->n_chunks + want.n_chunks, limits->chunks_max);
+    return lack;
 }
 
-int admission_refuse(const struct limits *limits, const struct shortage *shortage,
-                     uint64_t size_bytes, uint64_t evictable_bytes, uint64_t user_evictable_bytes,
-                     struct reason *why)
+/* Sizes of memory. */
+static int refuse_bytes(const struct limits *limits, const struct account *account,
+                        const struct shortage *lack, uint64_t want_bytes, uint64_t all_bytes,
+                        uint64_t own_bytes, struct reason *why)
 {
-    char size[SIZE_TEXT_MAX], limit[SIZE_TEXT_MAX], lack[SIZE_TEXT_MAX];
-    size_text(size_bytes, size);
-    if (shortage->quota_bytes > user_evictable_bytes) {
-        return reason_set(why, -EDQUOT, "%s is over this user's quota of %s by %s", size,
-                          size_text(limits->quota_bytes, limit),
-                          size_text(shortage->quota_bytes - user_evictable_bytes, lack));
+    char want[SIZE_TEXT_MAX], limit[SIZE_TEXT_MAX], by[SIZE_TEXT_MAX];
+    size_text(want_bytes, want);
+    if (lack->quota_bytes > own_bytes) {
+        return reason_set(why, -EDQUOT, "%s is over this user's quota of %s by %s", want,
+                          size_text(limits_quota(limits, account->uid), limit),
+                          size_text(lack->quota_bytes - own_bytes, by));
     }
-    if (shortage->capacity_bytes > evictable_bytes) {
-        return reason_set(why, -ENOSPC, "%s is over the pool's capacity of %s by %s", size,
+    if (lack->capacity_bytes > all_bytes) {
+        return reason_set(why, -ENOSPC, "%s is over the pool's capacity of %s by %s", want,
                           size_text(limits->capacity_bytes, limit),
-                          size_text(shortage->capacity_bytes - evictable_bytes, lack));
+                          size_text(lack->capacity_bytes - all_bytes, by));
     }
-    if (shortage->gtt_bytes > evictable_bytes) {
-        return reason_set(why, -ENOSPC, "%s is over the GTT total of %s by %s", size,
-                          size_text(shortage->gtt_total_bytes, limit),
-                          size_text(shortage->gtt_bytes - evictable_bytes, lack));
+    if (lack->gtt_bytes > all_bytes) {
+        return reason_set(why, -ENOSPC, "%s is over the GTT total of %s by %s", want,
+                          size_text(lack->gtt_total_bytes, limit),
+                          size_text(lack->gtt_bytes - all_bytes, by));
     }
-    if (shortage->floor_bytes > evictable_bytes) {
+    if (lack->floor_bytes > all_bytes) {
         return reason_set(why, -ENOMEM,
-                          "%s would leave less than the floor of %s of free RAM, by %s", size,
+                          "%s would leave less than the floor of %s of free RAM, by %s", want,
                           size_text(limits->floor_bytes, limit),
-                          size_text(shortage->floor_bytes - evictable_bytes, lack));
+                          size_text(lack->floor_bytes - all_bytes, by));
     }
     return 0;
 }
 
-int admission_count(const struct limits *limits, const struct quota *quota,
-                    const struct account *account, uint32_t n_chunks, struct reason *why)
+int admission_refuse(const struct limits *limits, const struct account *account,
+                     const struct shortage *lack, struct amount want, struct amount all,
+                     struct amount own, struct reason *why)
 {
-    if (account->n_chunks + n_chunks > limits->chunks_per_user) {
-        return reason_set(why, -EDQUOT, "%u chunks are over this user's limit of %u, %u in use",
-                          n_chunks, limits->chunks_per_user, account->n_chunks);
+    if (lack->user_chunks > own.n_chunks) {
+        return reason_set(why, -EDQUOT, "%u chunks are over this user's limit of %u by %u",
+                          want.n_chunks, limits->chunks_per_user, lack->user_chunks - own.n_chunks);
     }
-    if (quota->n_chunks + n_chunks > limits->chunks_max) {
-        return reason_set(why, -EDQUOT, "%u chunks are over gttd's limit of %u, %u in use",
-                          n_chunks, limits->chunks_max, quota->n_chunks);
+    if (lack->chunks > all.n_chunks) {
+        return reason_set(why, -EDQUOT, "%u chunks are over gttd's limit of %u by %u",
+                          want.n_chunks, limits->chunks_max, lack->chunks - all.n_chunks);
     }
-    return 0;
+    return refuse_bytes(limits, account, lack, want.bytes, all.bytes, own.bytes, why);
 }

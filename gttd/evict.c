@@ -2,7 +2,8 @@
 /* Least recently used first: see evict.h. */
 #include "evict.h"
 
-#include <string.h>
+#include <errno.h>
+#include <stdio.h>
 
 #include "log.h"
 
@@ -13,15 +14,18 @@ static bool evictable(const struct segment *segment, const struct account *accou
 }
 
 /* Of everyone, or of one account. */
-static uint64_t evictable_bytes(const struct pool *pool, const struct account *account)
+static struct amount evictable_amount(const struct pool *pool, const struct account *account)
 {
-    uint64_t bytes = 0;
+    struct amount sum = {0};
     list_for_each(pos, &pool->segments)
     {
         const struct segment *segment = list_entry(pos, struct segment, link);
-        bytes += evictable(segment, account) ? segment->memory->size_bytes : 0;
+        if (evictable(segment, account)) {
+            sum.bytes += segment->memory->size_bytes;
+            sum.n_chunks += segment->memory->n_chunks;
+        }
     }
-    return bytes;
+    return sum;
 }
 
 /* The one that has gone unused for longest; NULL if there is none. */
@@ -38,11 +42,11 @@ static struct segment *victim(const struct pool *pool, const struct account *acc
     return oldest;
 }
 
-static void evict(struct pool *pool, struct segment *segment)
+static void evict(struct pool *pool, struct segment *segment, const char *why)
 {
     char size[SIZE_TEXT_MAX];
-    log_line(LOG_NOTICE, "segment %s (uid %d, %s): evicted to make room", segment->name,
-             (int)segment->account->uid, size_text(segment->memory->size_bytes, size));
+    log_line(LOG_NOTICE, "segment %s (uid %d, %s): evicted: %s", segment->name,
+             (int)segment->account->uid, size_text(segment->memory->size_bytes, size), why);
     pool->notify(pool->data, GTTD_EVENT_EVICTED, segment, NULL);
     keep_remove(&segment->memory->keep);
     memory_discard(segment->memory);
@@ -51,39 +55,77 @@ static void evict(struct pool *pool, struct segment *segment)
     pool->n_evictions++;
 }
 
-/* Evict until this many bytes have gone; what exists has been checked. */
-static void evict_bytes(struct pool *pool, const struct account *account, uint64_t want_bytes)
+/* Evict until this much has gone; that there is so much has been checked. */
+static void evict_amount(struct pool *pool, const struct account *account, struct amount want,
+                         const char *why)
 {
-    uint64_t gone_bytes = 0;
+    struct amount gone = {0};
     struct segment *segment;
-    while (gone_bytes < want_bytes && (segment = victim(pool, account))) {
-        gone_bytes += segment->memory->size_bytes;
-        evict(pool, segment);
+    while ((gone.bytes < want.bytes || gone.n_chunks < want.n_chunks) &&
+           (segment = victim(pool, account))) {
+        gone.bytes += segment->memory->size_bytes;
+        gone.n_chunks += segment->memory->n_chunks;
+        evict(pool, segment, why);
     }
 }
 
-int pool_make_room(struct pool *pool, const struct account *account, uint64_t size_bytes,
-                   uint32_t n_chunks, struct reason *why)
+static uint64_t larger(uint64_t a, uint64_t b)
 {
-    int r = admission_count(&pool->limits, &pool->quota, account, n_chunks, why);
-    if (r < 0) {
-        return r;
-    }
-    struct shortage lack;
-    admission_shortage(&pool->limits, &pool->quota, account, &pool->debt, pool->heap, size_bytes,
-                       &lack);
-    r = admission_refuse(&pool->limits, &lack, size_bytes, evictable_bytes(pool, NULL),
-                         evictable_bytes(pool, account), why);
+    return a > b ? a : b;
+}
+
+int pool_make_room(struct pool *pool, const struct account *account, struct amount want,
+                   struct reason *why)
+{
+    struct shortage lack =
+        admission_shortage(&pool->limits, &pool->quota, account, &pool->debt, pool->heap, want);
+    int r = admission_refuse(&pool->limits, account, &lack, want, evictable_amount(pool, NULL),
+                             evictable_amount(pool, account), why);
     if (r < 0) {
         return r;
     }
     /* this user's own first: what they give back may already be enough for the other limits */
-    evict_bytes(pool, account, lack.quota_bytes);
-    admission_shortage(&pool->limits, &pool->quota, account, &pool->debt, pool->heap, size_bytes,
-                       &lack);
-    uint64_t want = lack.capacity_bytes;
-    want = lack.gtt_bytes > want ? lack.gtt_bytes : want;
-    want = lack.floor_bytes > want ? lack.floor_bytes : want;
-    evict_bytes(pool, NULL, want);
+    evict_amount(pool, account, (struct amount){lack.quota_bytes, lack.user_chunks},
+                 "room under its user's quota");
+    lack = admission_shortage(&pool->limits, &pool->quota, account, &pool->debt, pool->heap, want);
+    uint64_t bytes = larger(lack.gtt_bytes, larger(lack.capacity_bytes, lack.floor_bytes));
+    evict_amount(pool, NULL, (struct amount){bytes, lack.chunks},
+                 bytes && bytes == lack.floor_bytes ? "free RAM for another"
+                                                    : "room for another in the pool");
     return 0;
+}
+
+int pool_make_room_for_name(struct pool *pool, const struct account *account, struct reason *why)
+{
+    while (account->n_segments >= pool->limits.segments_per_user) {
+        struct segment *segment = victim(pool, account);
+        if (!segment) {
+            return reason_set(why, -EDQUOT,
+                              "one segment more is over this user's limit of %u by %u",
+                              pool->limits.segments_per_user,
+                              account->n_segments + 1 - pool->limits.segments_per_user);
+        }
+        evict(pool, segment, "its user has too many segments");
+    }
+    return 0;
+}
+
+bool pool_below_floor(const struct pool *pool)
+{
+    return admission_free_ram(&pool->debt) < pool->limits.floor_bytes;
+}
+
+uint64_t pool_relieve(struct pool *pool, uint64_t max_bytes)
+{
+    uint64_t gone_bytes = 0;
+    struct segment *segment;
+    while (gone_bytes < max_bytes && pool_below_floor(pool) && (segment = victim(pool, NULL))) {
+        char text[128], free_ram[SIZE_TEXT_MAX], floor[SIZE_TEXT_MAX];
+        snprintf(text, sizeof text, "memory pressure, free RAM of %s is below the floor of %s",
+                 size_text(admission_free_ram(&pool->debt), free_ram),
+                 size_text(pool->limits.floor_bytes, floor));
+        gone_bytes += segment->memory->size_bytes;
+        evict(pool, segment, text);
+    }
+    return gone_bytes;
 }

@@ -3,10 +3,12 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <systemd/sd-daemon.h>
+#include <time.h>
 
 #include "gttd_util.h"
 #include "listen.h"
@@ -20,6 +22,7 @@
 
 struct daemon {
     struct options options;
+    struct config config;
     struct loop loop;
     struct source signals;
     struct watchdog watchdog;
@@ -28,6 +31,7 @@ struct daemon {
     struct worker worker;
     struct listen_socket listener;
     struct server server;
+    struct pressure pressure;
 };
 
 static int fail(const char *what, int r, const char *why)
@@ -36,16 +40,105 @@ static int fail(const char *what, int r, const char *why)
     return r;
 }
 
+/* Every chunk and every connection is an fd: take all the system lets us have and share it out. */
+static struct limits choose_limits(const struct config *config)
+{
+    struct rlimit nofile = {1024, 1024};
+    if (getrlimit(RLIMIT_NOFILE, &nofile) == 0) {
+        nofile.rlim_cur = nofile.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &nofile);
+    }
+    uint32_t n_fds = nofile.rlim_cur < 1u << 20 ? (uint32_t)nofile.rlim_cur : 1u << 20;
+    struct limits limits = {
+        .capacity_bytes = config->pool_bytes,
+        .quota_bytes = config->quota_bytes,
+        .n_user_quotas = config->n_user_quotas,
+        .floor_bytes = config->floor_bytes,
+        .share_group = config->share_group,
+        .chunks_max = n_fds / 4, /* two fds each in some heaps */
+        .chunks_per_user = n_fds / 8,
+        .segments_per_user = 4096,
+        .clients_max = n_fds / 8 < 4096 ? n_fds / 8 : 4096,
+        .clients_per_user = n_fds / 16 < 1024 ? n_fds / 16 : 1024,
+    };
+    memcpy(limits.user_quotas, config->user_quotas, sizeof limits.user_quotas);
+    return limits;
+}
+
+static void log_limits(const char *intro, const struct limits *limits)
+{
+    char pool[SIZE_TEXT_MAX] = "unlimited", quota[SIZE_TEXT_MAX] = "unlimited";
+    char floor[SIZE_TEXT_MAX], users[64] = "";
+    if (limits->capacity_bytes) {
+        size_text(limits->capacity_bytes, pool);
+    }
+    if (limits->quota_bytes) {
+        size_text(limits->quota_bytes, quota);
+    }
+    if (limits->n_user_quotas) {
+        snprintf(users, sizeof users, " (%u users have their own)", limits->n_user_quotas);
+    }
+    log_line(LOG_INFO, "%s: pool %s, quota %s%s, floor %s, share %s", intro, pool, quota, users,
+             size_text(limits->floor_bytes, floor), limits->share_group ? "group" : "user");
+}
+
+/* Keys that only count at the start keep the value they had there. */
+static void keep_fixed(const struct config *now, struct config *fresh)
+{
+    const struct {
+        const char *key, *now;
+        char *fresh;
+    } fixed[] = {{"heap", now->heap, fresh->heap},
+                 {"device", now->device, fresh->device},
+                 {"anchor", now->anchor, fresh->anchor}};
+    for (size_t i = 0; i < ARRAY_SIZE(fixed); i++) {
+        if (strcmp(fixed[i].now, fixed[i].fresh) != 0) {
+            log_line(LOG_WARNING, "%s = %s: only from the next start on; it stays %s", fixed[i].key,
+                     fixed[i].fresh, fixed[i].now);
+            strcpy(fixed[i].fresh, fixed[i].now);
+        }
+    }
+}
+
+/* SIGHUP. Lower limits take nothing away from anybody: they refuse more, and evict for it. */
+static void reload(struct daemon *d)
+{
+    struct config fresh;
+    struct reason why;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRId64,
+               (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000);
+    if (options_configure(&d->options, &fresh, &why) < 0) {
+        log_line(LOG_ERR, "%s; nothing of it is used, what was in force stays", why.text);
+        sd_notifyf(0, "READY=1\nSTATUS=Not reloaded: %s", why.text);
+        return;
+    }
+    keep_fixed(&d->config, &fresh);
+    d->config = fresh;
+    struct limits limits = choose_limits(&fresh);
+    pool_set_limits(&d->server.pool, &limits);
+    pressure_stop(&d->pressure);
+    pressure_start(&d->pressure, &d->loop, &d->server.pool, &fresh.pressure);
+    log_limits("reloaded", &limits);
+    sd_notify(0, "READY=1\nSTATUS=");
+}
+
 static void on_signal(struct source *source, uint32_t events)
 {
     struct daemon *d = list_entry(source, struct daemon, signals);
     struct signalfd_siginfo info;
     (void)events;
-    if (read(source->fd, &info, sizeof info) == sizeof info && !d->server.draining) {
-        log_line(LOG_INFO, "%s: ending", info.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT");
-        sd_notify(0, "STOPPING=1");
-        server_drain(&d->server, DRAIN_MS);
+    if (read(source->fd, &info, sizeof info) != sizeof info || d->server.draining) {
+        return;
     }
+    if (info.ssi_signo == SIGHUP) {
+        reload(d);
+        return;
+    }
+    log_line(LOG_INFO, "%s: ending", info.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT");
+    sd_notify(0, "STOPPING=1");
+    server_drain(&d->server, DRAIN_MS);
 }
 
 /* Before any thread: they inherit the mask, so that only the signalfd gets these. */
@@ -55,6 +148,7 @@ static int catch_signals(struct daemon *d)
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
     sigprocmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN); /* stderr may be one */
     d->signals =
@@ -62,39 +156,10 @@ static int catch_signals(struct daemon *d)
     return d->signals.fd < 0 ? -errno : loop_add(&d->loop, &d->signals, EPOLLIN);
 }
 
-/* Every chunk and every connection is an fd: take all the system lets us have and share it out. */
-static void set_limits(const struct options *options, struct limits *ret)
-{
-    struct rlimit nofile = {1024, 1024};
-    if (getrlimit(RLIMIT_NOFILE, &nofile) == 0) {
-        nofile.rlim_cur = nofile.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &nofile);
-    }
-    uint32_t n_fds = nofile.rlim_cur < 1u << 20 ? (uint32_t)nofile.rlim_cur : 1u << 20;
-    *ret = (struct limits){
-        .capacity_bytes = options->pool_bytes,
-        .quota_bytes = options->quota_bytes,
-        .floor_bytes = options->floor_bytes,
-        .chunks_max = n_fds / 4, /* two fds each in some heaps */
-        .chunks_per_user = n_fds / 8,
-        .segments_per_user = 4096,
-        .clients_max = n_fds / 8 < 4096 ? n_fds / 8 : 4096,
-        .clients_per_user = n_fds / 16 < 1024 ? n_fds / 16 : 1024,
-    };
-}
-
 static void log_start(const struct daemon *d, const struct limits *limits)
 {
-    char pool[SIZE_TEXT_MAX] = "unlimited", quota[SIZE_TEXT_MAX] = "unlimited";
-    char floor[SIZE_TEXT_MAX];
-    if (limits->capacity_bytes) {
-        size_text(limits->capacity_bytes, pool);
-    }
-    if (limits->quota_bytes) {
-        size_text(limits->quota_bytes, quota);
-    }
-    log_line(LOG_INFO, "%s: heap %s, pool %s, quota %s, floor %s", d->listener.path,
-             d->heap.ops->name, pool, quota, size_text(limits->floor_bytes, floor));
+    log_line(LOG_INFO, "%s: heap %s", d->listener.path, d->heap.ops->name);
+    log_limits("limits", limits);
     if (d->store.there) {
         log_line(LOG_INFO,
                  "sealed segments outlive a restart: the service manager keeps up to %u fds",
@@ -126,19 +191,31 @@ static void log_end(const struct pool *pool)
              n_kept, size_text(kept_bytes, kept_size), n_lost, size_text(lost_bytes, lost_size));
 }
 
+static int open_heap(struct daemon *d, struct reason *why)
+{
+    bool any = !strcmp(d->config.device, "auto");
+    struct heap_choice choice = {.heap = d->config.heap,
+                                 .device = any ? NULL : d->config.device,
+                                 .anchor = d->config.anchor};
+    return heap_open(&d->heap, &choice, why);
+}
+
 static int set_up(struct daemon *d)
 {
     struct reason why;
-    struct limits limits;
     int passed_fd, n_passed;
-    int r = loop_init(&d->loop);
+    int r = options_configure(&d->options, &d->config, &why);
+    if (r < 0) {
+        return fail("configuration", r, why.text);
+    }
+    struct limits limits = choose_limits(&d->config);
+    r = loop_init(&d->loop);
     if (r == 0) {
         r = catch_signals(d);
     }
     if (r < 0) {
         return fail("event loop", r, NULL);
     }
-    set_limits(&d->options, &limits);
     r = fdstore_open(&d->store, &passed_fd, &n_passed, &why);
     if (r < 0) {
         return fail("fd store", r, why.text);
@@ -147,7 +224,7 @@ static int set_up(struct daemon *d)
     if (r < 0) {
         return fail("socket", r, why.text);
     }
-    r = heap_open(&d->heap, &d->options.heap, &why);
+    r = open_heap(d, &why);
     if (r < 0) {
         return fail("heap", r, why.text);
     }
@@ -167,6 +244,7 @@ static int set_up(struct daemon *d)
     log_start(d, &limits);
     d->server.pool.store = &d->store;
     restore_pool(&d->server.pool);
+    pressure_start(&d->pressure, &d->loop, &d->server.pool, &d->config.pressure);
     return 0;
 }
 
@@ -178,6 +256,7 @@ static void tear_down(struct daemon *d)
         server_disconnect_all(&d->server);
     }
     worker_stop(&d->worker);
+    pressure_stop(&d->pressure);
     if (d->server.loop) {
         server_finish(&d->server);
     }

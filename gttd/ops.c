@@ -8,10 +8,12 @@
 #include "gttd_util.h"
 #include "server.h"
 
-static uint32_t heap_flags(const struct pool *pool)
+static uint32_t daemon_flags(const struct pool *pool)
 {
     return (pool->heap->ops->is_dmabuf ? GTTD_HEAP_DMABUF : 0) |
-           (pool->store && pool->store->there ? 0 : GTTD_RESTART_LOSES_POOL);
+           (pool->store && pool->store->there ? 0 : GTTD_RESTART_LOSES_POOL) |
+           (pool->pressure_watched ? GTTD_PRESSURE_WATCHED : 0) |
+           (pool->limits.share_group ? GTTD_SHARE_GROUP : 0);
 }
 
 static uint32_t segment_flags(const struct segment *segment)
@@ -41,6 +43,7 @@ static void send_open(struct client *client, uint32_t serial, const struct segme
         rsp.chunk_bytes = segment->memory->chunk_bytes;
         rsp.n_chunks = segment->memory->n_chunks;
         rsp.metadata_size = segment->metadata_size;
+        rsp.uid = segment->account->uid;
         memcpy(rsp.digest, segment->digest, sizeof rsp.digest);
         memcpy(rsp.metadata, segment->metadata, sizeof rsp.metadata);
     }
@@ -87,7 +90,7 @@ static int do_hello(struct client *client, const union gttd_msg *msg, struct rea
     (void)why;
     memcpy(client->owner.label, msg->hello_req.label, sizeof client->owner.label);
     struct gttd_hello_rsp rsp = {.hdr = gttd_header(sizeof rsp, GTTD_OP_HELLO, msg->hdr.serial),
-                                 .flags = heap_flags(pool),
+                                 .flags = daemon_flags(pool),
                                  .chunk_max_bytes = pool->heap->chunk_max_bytes,
                                  .version = GTTD_VERSION};
     gttd_set_text(rsp.heap, sizeof rsp.heap, pool->heap->ops->name);
@@ -110,13 +113,13 @@ static int do_status(struct client *client, const union gttd_msg *msg, struct re
     const struct heap_room room = heap_room(pool->heap);
     (void)why;
     struct gttd_status_rsp rsp = {.hdr = gttd_header(sizeof rsp, GTTD_OP_STATUS, msg->hdr.serial),
-                                  .flags = heap_flags(pool),
+                                  .flags = daemon_flags(pool),
                                   .n_clients = server->n_clients,
                                   .capacity_bytes = pool->limits.capacity_bytes,
                                   .used_bytes = pool->quota.bytes,
                                   .free_ram_bytes = admission_free_ram(&pool->debt),
                                   .floor_bytes = pool->limits.floor_bytes,
-                                  .quota_bytes = pool->limits.quota_bytes,
+                                  .quota_bytes = limits_quota(&pool->limits, client->owner.uid),
                                   .user_bytes = client->owner.account->bytes,
                                   .n_evictions = pool->n_evictions,
                                   .gtt_total_bytes = room.total_bytes,

@@ -3,38 +3,14 @@
 #include "options.h"
 
 #include <argp.h>
-#include <errno.h>
-#include <math.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include "admission.h"
+#define SOCKET_KEY 's'
+#define CONFIG_KEY 'c'
 
-int size_parse(const char *text, uint64_t *ret_bytes)
-{
-    static const char units[] = "KMGT";
-    if (*text < '0' || *text > '9') { /* strtod would also take signs, "inf" and blanks */
-        return -EINVAL;
-    }
-    char *end;
-    double value = strtod(text, &end);
-    const char *unit = *end ? strchr(units, *end) : NULL;
-    if (unit) {
-        value = ldexp(value, 10 * (int)(unit - units + 1));
-        end++;
-        end += !strcmp(end, "iB") ? 2 : !strcmp(end, "B") ? 1 : 0;
-    }
-    if (*end) {
-        return -EINVAL;
-    }
-    if (!(value < 0x1p62)) {
-        return -ERANGE;
-    }
-    *ret_bytes = (uint64_t)value;
-    return 0;
-}
-
+/* But for --socket and --config, long names are keys of gttd.conf. */
 static const struct argp_option table[] = {
+    {"config", CONFIG_KEY, "FILE", 0,
+     "Read this instead of " CONFIG_PATH ", which may be missing; options here win over it", 0},
     {"heap", 'H', "HEAP", 0, "Where memory comes from: auto (default), amdgpu, udmabuf or memfd",
      0},
     {"device", 'd', "PATH", 0,
@@ -44,7 +20,7 @@ static const struct argp_option table[] = {
      "Pin GTT memory by importing it into this device; off: do not pin (default: an NPU's, if "
      "there is one)",
      0},
-    {"socket", 's', "PATH", 0,
+    {"socket", SOCKET_KEY, "PATH", 0,
      "Listen here; default: the socket systemd passes, $GTTD_SOCKET, /run/gttd/gttd.sock as root, "
      "$XDG_RUNTIME_DIR/gttd.sock",
      0},
@@ -52,15 +28,40 @@ static const struct argp_option table[] = {
     {"floor", 'f', "SIZE", 0,
      "Never take the machine below this much free RAM (default: 5 %, at least 2G)", 0},
     {"quota", 'q', "SIZE", 0, "Hold at most this much for one user (default: no limit)", 0},
+    {"share", 'S', "WHOM", 0,
+     "Who may open sealed segments: user (default; whose they are) or group (who may connect)", 0},
     {0},
 };
 
-static void parse_size(const char *arg, const char *name, struct argp_state *state, uint64_t *ret)
+static const char *long_name(int key)
 {
-    int r = size_parse(arg, ret);
-    if (r < 0) {
-        argp_error(state, "--%s: %s: %s", name, arg,
-                   r == -ERANGE ? "too large" : "not a size such as 512M or 20G");
+    const struct argp_option *option = table;
+    while (option->name && option->key != key) {
+        option++;
+    }
+    return option->name;
+}
+
+/* Checked here, where it is known to be the command line that is wrong; used by
+ * options_configure(). */
+static void add_setting(struct options *options, int key, const char *value,
+                        struct argp_state *state)
+{
+    struct setting setting = {long_name(key), value};
+    struct config scratch;
+    struct reason why;
+    config_default(&scratch);
+    if (config_set(&scratch, setting.key, value, &why) < 0) {
+        argp_error(state, "--%s", why.text);
+    }
+    for (size_t i = 0; i < options->n_settings; i++) {
+        if (options->settings[i].key == setting.key) {
+            options->settings[i] = setting; /* given twice: the last wins */
+            return;
+        }
+    }
+    if (options->n_settings < OPTIONS_MAX) { /* there are fewer keys than that */
+        options->settings[options->n_settings++] = setting;
     }
 }
 
@@ -68,35 +69,21 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 {
     struct options *options = state->input;
     switch (key) {
-    case 'H':
-        if (!heap_choice_exists(arg)) {
-            argp_error(state, "--heap: %s: there are auto, amdgpu, udmabuf and memfd", arg);
-        }
-        options->heap.heap = arg;
-        return 0;
-    case 'd':
-        options->heap.device = arg;
-        return 0;
-    case 'a':
-        options->heap.anchor = arg;
-        return 0;
-    case 's':
+    case SOCKET_KEY:
         options->socket_path = arg;
         return 0;
-    case 'p':
-        parse_size(arg, "pool", state, &options->pool_bytes);
-        return 0;
-    case 'f':
-        parse_size(arg, "floor", state, &options->floor_bytes);
-        return 0;
-    case 'q':
-        parse_size(arg, "quota", state, &options->quota_bytes);
+    case CONFIG_KEY:
+        options->config_path = arg;
         return 0;
     case ARGP_KEY_ARG:
         argp_error(state, "unexpected argument: %s", arg);
         return 0;
     default:
-        return ARGP_ERR_UNKNOWN;
+        if (!long_name(key)) {
+            return ARGP_ERR_UNKNOWN;
+        }
+        add_setting(options, key, arg, state);
+        return 0;
     }
 }
 
@@ -107,10 +94,26 @@ void options_parse(int argc, char **argv, struct options *ret)
         .parser = parse_option,
         .doc = "gttd keeps memory for other programs: filled once, sealed, and then mapped by any "
                "process of the same user, also after the one that filled it has died.\v"
-               "Sizes are bytes or end in K, M, G or T. See gttd(8).",
+               "Sizes are bytes or end in K, M, G or T; none is no limit. See gttd(8), "
+               "gttd.conf(5).",
     };
     argp_program_version = "gttd " GTTD_VERSION;
     argp_err_exit_status = 2;
-    *ret = (struct options){.heap.heap = "auto", .floor_bytes = admission_default_floor()};
+    *ret = (struct options){0};
     argp_parse(&argp, argc, argv, 0, NULL, ret);
+}
+
+int options_configure(const struct options *options, struct config *ret, struct reason *why)
+{
+    struct config config;
+    config_default(&config);
+    int r = config_read(&config, options->config_path ? options->config_path : CONFIG_PATH,
+                        !options->config_path, why);
+    for (size_t i = 0; r == 0 && i < options->n_settings; i++) {
+        r = config_set(&config, options->settings[i].key, options->settings[i].value, why);
+    }
+    if (r == 0) {
+        *ret = config;
+    }
+    return r;
 }

@@ -3,23 +3,24 @@
 #ifndef GTTD_OPTIONS_H
 #define GTTD_OPTIONS_H
 
-#include <stdint.h>
+#include "config.h"
 
-#include "heap.h"
+#define OPTIONS_MAX 16
 
 struct options {
-    struct heap_choice heap; /* "auto" ... */
     const char *socket_path; /* NULL: choose */
-    uint64_t pool_bytes;     /* 0: no limit */
-    uint64_t quota_bytes;    /* per uid; 0: no limit */
-    uint64_t floor_bytes;
+    const char *config_path; /* NULL: CONFIG_PATH, if it is there */
+    struct setting {
+        const char *key, *value; /* of gttd.conf, and has been checked */
+    } settings[OPTIONS_MAX];
+    size_t n_settings;
 };
 
 /* Exits with 2 and a message on a wrong command line, with 0 after --help or --version. */
 void options_parse(int argc, char **argv, struct options *ret);
 
-/* "512M", "20G", "1.5G", "1048576": bytes, or K, M, G, T of 1024, also with iB or B behind.
- * -EINVAL, -ERANGE. */
-int size_parse(const char *text, uint64_t *ret_bytes);
+/* What is to be done: the configuration file as it is now, and over it the command line. Errors as
+ * of config_read(); *ret is written only on success. */
+int options_configure(const struct options *options, struct config *ret, struct reason *why);
 
 #endif

@@ -13,9 +13,9 @@
 #define LEASES_PER_OWNER   1024
 #define PENDINGS_PER_OWNER 64
 
-bool owner_sees(const struct owner *owner, uid_t uid)
+bool pool_shows(const struct pool *pool, const struct owner *owner, uid_t uid)
 {
-    return owner->uid == uid || owner->uid == 0;
+    return owner->uid == uid || owner->uid == 0 || pool->limits.share_group;
 }
 
 static void answer(struct pool *pool, struct pending *pending, int status, enum gttd_role role,
@@ -61,12 +61,29 @@ static struct segment *find_name(struct pool *pool, uid_t uid, const char *name)
     return NULL;
 }
 
+/* Another user's segment of this name that this one may have, or wait for: of several the oldest,
+ * and a sealed one rather than one that is being made. */
+static struct segment *find_shared(struct pool *pool, const struct owner *owner, const char *name)
+{
+    struct segment *best = NULL;
+    list_for_each(pos, &pool->segments)
+    {
+        struct segment *segment = list_entry(pos, struct segment, link);
+        bool better = !best || (segment->state == GTTD_SEALED && best->state != GTTD_SEALED);
+        if (better && pool->limits.share_group && segment->account->uid != owner->uid &&
+            !strcmp(segment->name, name)) {
+            best = segment;
+        }
+    }
+    return best;
+}
+
 struct segment *pool_next(struct pool *pool, const struct owner *owner, uint64_t cursor)
 {
     list_for_each(pos, &pool->segments)
     {
         struct segment *segment = list_entry(pos, struct segment, link);
-        if (segment->id > cursor && owner_sees(owner, segment->account->uid)) {
+        if (segment->id > cursor && pool_shows(pool, owner, segment->account->uid)) {
             return segment;
         }
     }
@@ -80,6 +97,9 @@ static int set_writer(struct pool *pool, struct segment *segment, struct owner *
     int r = lease_create(owner, segment, &lease);
     if (r < 0) {
         return r;
+    }
+    if (segment->account != owner->account) {
+        segment_give(segment, owner->account);
     }
     segment->writer = lease;
     segment->writer_pid = owner->pid;
@@ -96,9 +116,9 @@ static int set_writer(struct pool *pool, struct segment *segment, struct owner *
 static int new_segment(struct pool *pool, struct owner *owner, const char *name,
                        struct segment **ret, struct reason *why)
 {
-    if (owner->account->n_segments >= pool->limits.segments_per_user) {
-        return reason_set(why, -EDQUOT, "this user has %u segments, the most there may be",
-                          owner->account->n_segments);
+    int r = pool_make_room_for_name(pool, owner->account, why);
+    if (r < 0) {
+        return r;
     }
     struct segment *segment = segment_create(owner->account, name);
     if (!segment || set_writer(pool, segment, owner) < 0) {
@@ -138,29 +158,110 @@ static void refuse_waiters(struct pool *pool, struct segment *segment, int statu
     }
 }
 
-/*
- * The filler is gone and the segment is empty again. The first waiter that wants to fill takes
- * over; the rest keep waiting. Without such a one the segment and all waits end.
- */
-static void hand_over(struct pool *pool, struct segment *segment)
+static int open_sealed(struct pool *pool, struct owner *owner, struct segment *segment,
+                       struct reason *why)
+{
+    struct lease *lease;
+    if (owner->n_leases >= LEASES_PER_OWNER) {
+        return reason_set(why, -EDQUOT, "this client has %d leases, the most there may be",
+                          LEASES_PER_OWNER);
+    }
+    int r = lease_create(owner, segment, &lease);
+    if (r < 0) {
+        return reason_set(why, r, "gttd itself is out of memory");
+    }
+    touch(pool, segment);
+    notify(pool, GTTD_EVENT_OPENED, segment, owner);
+    return 0;
+}
+
+/* A waiter of another user finds that its own user has made such a segment meanwhile: that one it
+ * gets, or waits for. */
+static void rejoin(struct pool *pool, struct pending *pending, struct segment *own)
 {
     struct reason why;
+    if (own->state == GTTD_SEALED) {
+        pending_move(pending, own);
+        int r = open_sealed(pool, pending->owner, own, &why);
+        answer(pool, pending, r, GTTD_ROLE_LEASE, &why);
+    } else {
+        pending_move(pending, own);
+    }
+}
+
+/* The segment has become another user's: who wanted its own user's only waits for nothing. */
+static void refuse_strangers(struct pool *pool, struct segment *segment)
+{
+    struct reason why;
+    reason_set(&why, -ENOENT, "who was to fill it has given up, and now uid %d does",
+               (int)segment->account->uid);
     list_for_each(pos, &segment->waiters)
     {
         struct pending *pending = list_entry(pos, struct pending, segment_link);
-        if (!pending->fill || !segment->name[0]) {
-            continue;
+        if (pending->own && pending->owner->account != segment->account) {
+            answer(pool, pending, -ENOENT, 0, &why);
         }
-        if (set_writer(pool, segment, pending->owner) == 0) {
-            segment->was_claimed = true;
-            answer(pool, pending, 0, GTTD_ROLE_FILLER, NULL);
+    }
+}
+
+/* Make this waiter the filler, for its own user. False: it has been answered, or waits elsewhere.
+ */
+static bool promote(struct pool *pool, struct segment *segment, struct pending *pending)
+{
+    struct owner *owner = pending->owner;
+    struct reason why;
+    int r = 0;
+    if (owner->account != segment->account) {
+        struct segment *own = find_name(pool, owner->uid, segment->name);
+        if (own) {
+            rejoin(pool, pending, own);
+            return false;
+        }
+        r = pool_make_room_for_name(pool, owner->account, &why);
+    }
+    if (r == 0 && set_writer(pool, segment, owner) < 0) {
+        r = reason_set(&why, -ENOMEM, "gttd itself is out of memory");
+    }
+    if (r < 0) {
+        answer(pool, pending, r, 0, &why);
+        return false;
+    }
+    segment->was_claimed = true;
+    answer(pool, pending, 0, GTTD_ROLE_FILLER, NULL);
+    refuse_strangers(pool, segment);
+    return true;
+}
+
+/* The first waiter that wants to fill, of the segment's user or of another. */
+static struct pending *find_heir(struct segment *segment, bool of_user)
+{
+    list_for_each(pos, &segment->waiters)
+    {
+        struct pending *pending = list_entry(pos, struct pending, segment_link);
+        if (pending->fill && (pending->owner->account == segment->account) == of_user) {
+            return pending;
+        }
+    }
+    return NULL;
+}
+
+/*
+ * The filler is gone and the segment is empty again. The first waiter that wants to fill takes
+ * over, if there is one of the same user one of those; the rest keep waiting. Without such a one
+ * the segment and all waits end.
+ */
+static void hand_over(struct pool *pool, struct segment *segment)
+{
+    struct pending *heir;
+    struct reason why;
+    while (segment->name[0] &&
+           ((heir = find_heir(segment, true)) || (heir = find_heir(segment, false)))) {
+        if (promote(pool, segment, heir)) {
             return;
         }
-        reason_set(&why, -ENOMEM, "gttd itself is out of memory");
-        answer(pool, pending, -ENOMEM, 0, &why);
     }
-    reason_set(&why, -ENOENT, "pid %d, which was to fill %s, has given up",
-               (int)segment->writer_pid, segment->name);
+    reason_set(&why, -ENOENT, "pid %d, which was to fill it, has given up",
+               (int)segment->writer_pid);
     refuse_waiters(pool, segment, -ENOENT, &why);
     segment_destroy(segment);
 }
@@ -196,24 +297,7 @@ static void release(struct pool *pool, struct lease *lease)
     collect(segment);
 }
 
-static int open_sealed(struct pool *pool, struct owner *owner, struct segment *segment,
-                       struct reason *why)
-{
-    struct lease *lease;
-    if (owner->n_leases >= LEASES_PER_OWNER) {
-        return reason_set(why, -EDQUOT, "this client has %d leases, the most there may be",
-                          LEASES_PER_OWNER);
-    }
-    int r = lease_create(owner, segment, &lease);
-    if (r < 0) {
-        return reason_set(why, r, "gttd itself is out of memory");
-    }
-    touch(pool, segment);
-    notify(pool, GTTD_EVENT_OPENED, segment, owner);
-    return 0;
-}
-
-static int wait_for(struct owner *owner, struct segment *segment, uint32_t serial, bool fill,
+static int wait_for(struct owner *owner, struct segment *segment, uint32_t serial, uint32_t flags,
                     struct reason *why)
 {
     struct pending *pending;
@@ -225,7 +309,8 @@ static int wait_for(struct owner *owner, struct segment *segment, uint32_t seria
     if (r < 0) {
         return reason_set(why, r, "gttd itself is out of memory");
     }
-    pending->fill = fill;
+    pending->fill = flags & GTTD_OPEN_FILL;
+    pending->own = flags & GTTD_OPEN_OWN;
     return POOL_LATER;
 }
 
@@ -234,8 +319,11 @@ int pool_open(struct pool *pool, struct owner *owner, uint32_t serial, const cha
 {
     struct segment *segment = find_name(pool, owner->uid, name);
     int r;
+    if (!segment && !(flags & GTTD_OPEN_OWN)) {
+        segment = find_shared(pool, owner, name);
+    }
     if (!segment && !(flags & GTTD_OPEN_FILL)) {
-        return reason_set(why, -ENOENT, "there is no segment %s", name);
+        return reason_set(why, -ENOENT, "there is no such segment");
     }
     if (!segment) {
         r = owner->n_leases < LEASES_PER_OWNER
@@ -257,12 +345,12 @@ int pool_open(struct pool *pool, struct owner *owner, uint32_t serial, const cha
         return r;
     }
     if (segment->writer && segment->writer->owner == owner && segment->state != GTTD_SEALING) {
-        return reason_set(why, -EDEADLK, "this client is itself filling %s", name);
+        return reason_set(why, -EDEADLK, "this client itself is filling it");
     }
     if (!(flags & GTTD_OPEN_WAIT)) {
-        return reason_set(why, -EAGAIN, "pid %d is filling %s", (int)segment->writer_pid, name);
+        return reason_set(why, -EAGAIN, "pid %d is filling it", (int)segment->writer_pid);
     }
-    return wait_for(owner, segment, serial, flags & GTTD_OPEN_FILL, why);
+    return wait_for(owner, segment, serial, flags, why);
 }
 
 /* Main thread, from the worker: the memory of a CREATE is there, or it failed. */
@@ -322,10 +410,10 @@ static int create_target(struct pool *pool, struct owner *owner, const char *nam
         return new_segment(pool, owner, name, ret, why);
     }
     if (segment->state == GTTD_SEALED) {
-        return reason_set(why, -EEXIST, "%s exists and is sealed", name);
+        return reason_set(why, -EEXIST, "it exists and is sealed");
     }
     if (segment->state != GTTD_CLAIMED || segment->writer->owner != owner) {
-        return reason_set(why, -EEXIST, "pid %d is filling %s", (int)segment->writer_pid, name);
+        return reason_set(why, -EEXIST, "pid %d is filling it", (int)segment->writer_pid);
     }
     *ret = segment;
     return 0;
@@ -351,8 +439,8 @@ int pool_create(struct pool *pool, struct owner *owner, uint32_t serial,
     if (r < 0) {
         return r;
     }
-    r = pool_make_room(pool, owner->account, req->size_bytes,
-                       gttd_chunk_count(req->size_bytes, chunk_bytes), why);
+    struct amount want = {req->size_bytes, gttd_chunk_count(req->size_bytes, chunk_bytes)};
+    r = pool_make_room(pool, owner->account, want, why);
     if (r < 0) {
         goto fail;
     }
@@ -535,7 +623,10 @@ int pool_drop(struct pool *pool, struct owner *owner, uint64_t id, const char *n
     if (!segment) {
         return id ? reason_set(why, -ENOENT, "there is no named segment %llu",
                                (unsigned long long)id)
-                  : reason_set(why, -ENOENT, "there is no segment %s", name);
+                  : reason_set(why, -ENOENT, "this user has no segment of that name");
+    }
+    if (segment->account->uid != owner->uid && owner->uid != 0) {
+        return reason_set(why, -EPERM, "it belongs to uid %d", (int)segment->account->uid);
     }
     bool force = flags & GTTD_DROP_FORCE;
     if (segment->state != GTTD_SEALED && !force) {
@@ -566,6 +657,25 @@ void pool_owner_gone(struct pool *pool, struct owner *owner)
     }
     while (!list_empty(&owner->leases)) { /* releasing one may, for all we know, touch others */
         release(pool, list_entry(owner->leases.next, struct lease, owner_link));
+    }
+}
+
+void pool_set_limits(struct pool *pool, const struct limits *limits)
+{
+    struct reason why;
+    bool unshared = pool->limits.share_group && !limits->share_group;
+    pool->limits = *limits;
+    reason_set(&why, -ENOENT, "it is another user's, and users do not share any more");
+    list_for_each(pos, &pool->segments)
+    {
+        struct segment *segment = list_entry(pos, struct segment, link);
+        list_for_each(waiter_pos, &segment->waiters)
+        {
+            struct pending *pending = list_entry(waiter_pos, struct pending, segment_link);
+            if (unshared && pending->owner->uid != segment->account->uid) {
+                answer(pool, pending, -ENOENT, 0, &why);
+            }
+        }
     }
 }
 

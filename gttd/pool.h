@@ -26,6 +26,7 @@ struct pool {
     uint64_t next_id;
     uint64_t use_clock;
     uint64_t n_evictions;
+    bool pressure_watched; /* see pressure.h */
     /*
      * The late answer to a request: status 0, or negative with *why. For an OPEN, role says what
      * the owner got of pending->segment. pending is freed when this returns. It must not call the
@@ -65,7 +66,11 @@ void pool_owner_gone(struct pool *pool, struct owner *owner);
 /* Answer every request that waits with -ESHUTDOWN. */
 void pool_shut_down(struct pool *pool);
 
-/* True if what concerns uid is this owner's business: its own, and everything for root. */
-bool owner_sees(const struct owner *owner, uid_t uid);
+/* True if what concerns uid is this owner's business: its own, and everything for root and where
+ * users share. */
+bool pool_shows(const struct pool *pool, const struct owner *owner, uid_t uid);
+
+/* From now on these limits hold; nobody loses what they have. */
+void pool_set_limits(struct pool *pool, const struct limits *limits);
 
 #endif

@@ -35,6 +35,16 @@ void segment_destroy(struct segment *segment)
     free(segment);
 }
 
+void segment_give(struct segment *segment, struct account *account)
+{
+    assert(!segment->memory);
+    account->n_refs++;
+    account->n_segments++;
+    segment->account->n_segments--;
+    quota_put(segment->account);
+    segment->account = account;
+}
+
 int lease_create(struct owner *owner, struct segment *segment, struct lease **ret)
 {
     struct lease *lease = calloc(1, sizeof *lease);
@@ -98,6 +108,15 @@ void pending_destroy(struct pending *pending)
         pending->segment->n_waiters--;
     }
     free(pending);
+}
+
+void pending_move(struct pending *pending, struct segment *segment)
+{
+    list_remove(&pending->segment_link);
+    pending->segment->n_waiters--;
+    pending->segment = segment;
+    list_append(&segment->waiters, &pending->segment_link);
+    segment->n_waiters++;
 }
 
 struct lease *owner_find_lease(struct owner *owner, uint64_t segment_id)

@@ -69,12 +69,16 @@ struct pending {
     enum gttd_op op; /* OPEN, CREATE or SEAL */
     uint32_t serial;
     bool fill; /* OPEN with FILL */
+    bool own;  /* OPEN with OWN */
 };
 
 /* Takes a reference on account. NULL: no memory. The caller puts it into the pool's list. */
 struct segment *segment_create(struct account *account, const char *name);
 /* It has no lease, waiter, request or memory any more. */
 void segment_destroy(struct segment *segment);
+
+/* It becomes another user's. It has no memory: that never changes hands. */
+void segment_give(struct segment *segment, struct account *account);
 
 int lease_create(struct owner *owner, struct segment *segment, struct lease **ret); /* -ENOMEM */
 void lease_destroy(struct lease *lease);
@@ -83,6 +87,8 @@ void lease_destroy(struct lease *lease);
 int pending_create(struct owner *owner, struct segment *segment, enum gttd_op op, uint32_t serial,
                    bool waits, struct pending **ret);
 void pending_destroy(struct pending *pending);
+/* An OPEN that waits goes on waiting for another segment. */
+void pending_move(struct pending *pending, struct segment *segment);
 
 /* NULL: this owner has none on that segment. */
 struct lease *owner_find_lease(struct owner *owner, uint64_t segment_id);

@@ -129,7 +129,7 @@ static void tell_watchers(void *data, enum gttd_event_kind kind, const struct se
     list_for_each(pos, &server->clients)
     {
         struct client *client = list_entry(pos, struct client, link);
-        if (client->watching && owner_sees(&client->owner, uid)) {
+        if (client->watching && pool_shows(&server->pool, &client->owner, uid)) {
             client_send_event(client, &event);
         }
     }

@@ -104,7 +104,7 @@ static const char *check_hello_req(const union gttd_msg *msg)
 static const char *check_hello_rsp(const union gttd_msg *msg)
 {
     const struct gttd_hello_rsp *m = &msg->hello_rsp;
-    if (m->pad || (m->flags & ~GTTD_HEAP_FLAGS)) {
+    if (m->pad || (m->flags & ~GTTD_DAEMON_FLAGS)) {
         return "HELLO reply: unknown flags or padding";
     }
     if (!m->chunk_max_bytes || m->chunk_max_bytes % GTTD_ALIGN_BYTES ||
@@ -117,7 +117,7 @@ static const char *check_hello_rsp(const union gttd_msg *msg)
 static const char *check_status_rsp(const union gttd_msg *msg)
 {
     const struct gttd_status_rsp *m = &msg->status_rsp;
-    if (m->flags & ~GTTD_HEAP_FLAGS) {
+    if (m->flags & ~GTTD_DAEMON_FLAGS) {
         return "STATUS reply: unknown flags";
     }
     return is_label(m->heap) && is_sentence(m->device) && is_sentence(m->pin)
@@ -224,8 +224,8 @@ static const char *check_open_rsp(const union gttd_msg *msg)
     if (m->role != GTTD_ROLE_LEASE) {
         return "OPEN reply: unknown role";
     }
-    if (!sizes_agree(m->size_bytes, m->chunk_bytes, m->n_chunks)) {
-        return "OPEN reply: sizes";
+    if (m->pad || !sizes_agree(m->size_bytes, m->chunk_bytes, m->n_chunks)) {
+        return m->pad ? "OPEN reply: padding is not zero" : "OPEN reply: sizes";
     }
     return is_metadata(m->metadata, m->metadata_size) ? NULL : "OPEN reply: metadata size";
 }

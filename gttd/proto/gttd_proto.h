@@ -80,7 +80,10 @@ static_assert(sizeof(struct gttd_hello_req) == 48, "wire ABI");
 
 #define GTTD_HEAP_DMABUF        (1u << 0) /* chunk fds are dma-bufs, which a GPU can import */
 #define GTTD_RESTART_LOSES_POOL (1u << 1) /* no sealed segment outlives the daemon */
-#define GTTD_HEAP_FLAGS         (GTTD_HEAP_DMABUF | GTTD_RESTART_LOSES_POOL)
+#define GTTD_PRESSURE_WATCHED   (1u << 2) /* memory pressure evicts; not set: cannot or must not */
+#define GTTD_SHARE_GROUP        (1u << 3) /* users may open each other's segments */
+#define GTTD_DAEMON_FLAGS \
+    (GTTD_HEAP_DMABUF | GTTD_RESTART_LOSES_POOL | GTTD_PRESSURE_WATCHED | GTTD_SHARE_GROUP)
 
 struct gttd_hello_rsp {
     struct gttd_hdr hdr;
@@ -97,7 +100,7 @@ static_assert(sizeof(struct gttd_hello_rsp) == 96, "wire ABI");
  */
 struct gttd_status_rsp {
     struct gttd_hdr hdr;
-    uint32_t flags; /* as in HELLO */
+    uint32_t flags; /* as in HELLO, but as of now */
     uint32_t n_clients;
     uint32_t n_segments; /* of all states */
     uint32_t n_sealed;
@@ -107,7 +110,7 @@ struct gttd_status_rsp {
     uint64_t used_bytes;     /* charged: admitted or allocated, all users */
     uint64_t free_ram_bytes; /* MemAvailable less what is admitted but not yet populated */
     uint64_t floor_bytes;    /* free RAM that no CREATE may go below */
-    uint64_t quota_bytes;    /* per user */
+    uint64_t quota_bytes;    /* of the caller's uid */
     uint64_t user_bytes;     /* charged to the caller's uid */
     uint64_t n_evictions;    /* since start */
     uint64_t gtt_total_bytes;
@@ -121,7 +124,8 @@ struct gttd_status_rsp {
 };
 static_assert(sizeof(struct gttd_status_rsp) == 424, "wire ABI");
 
-/* LIST: segments of the caller's uid (of every uid for root) with an id above cursor, ascending. */
+/* LIST: segments of the caller's uid (of every uid for root and with GTTD_SHARE_GROUP) with an id
+ * above cursor, ascending. */
 struct gttd_list_req {
     struct gttd_hdr hdr;
     uint64_t cursor; /* 0 to start; then the last id received */
@@ -241,14 +245,17 @@ struct gttd_seal_rsp {
 static_assert(sizeof(struct gttd_seal_rsp) == 32, "wire ABI");
 
 /*
- * OPEN: a lease of a sealed segment of the caller's uid. Missing: -ENOENT, or with FILL the name is
- * claimed for this client, which CREATEs it next. Claimed or being filled by another: -EAGAIN, or
- * with WAIT the reply comes when it is sealed, or when the filler is gone: the first waiter with
- * FILL becomes filler and the others go on waiting; if there is none, all get -ENOENT.
+ * OPEN: a lease of a sealed segment of the caller's uid, or, with GTTD_SHARE_GROUP and without OWN,
+ * of another's if the caller's uid has none of that name in any state. Missing: -ENOENT, or with
+ * FILL the name is claimed for this client, which CREATEs it next. Claimed or being filled by
+ * another: -EAGAIN, or with WAIT the reply comes when it is sealed, or when the filler is gone: the
+ * first waiter with FILL becomes filler and the others go on waiting; if there is none, all get
+ * -ENOENT.
  */
 #define GTTD_OPEN_WAIT  (1u << 0)
 #define GTTD_OPEN_FILL  (1u << 1)
-#define GTTD_OPEN_FLAGS (GTTD_OPEN_WAIT | GTTD_OPEN_FILL)
+#define GTTD_OPEN_OWN   (1u << 2)
+#define GTTD_OPEN_FLAGS (GTTD_OPEN_WAIT | GTTD_OPEN_FILL | GTTD_OPEN_OWN)
 
 struct gttd_open_req {
     struct gttd_hdr hdr;
@@ -272,10 +279,12 @@ struct gttd_open_rsp {
     uint64_t chunk_bytes;
     uint32_t n_chunks;
     uint32_t metadata_size;
+    uint32_t uid; /* whose segment it is */
+    uint32_t pad;
     uint8_t digest[GTTD_DIGEST_SIZE];
     uint8_t metadata[GTTD_METADATA_MAX];
 };
-static_assert(sizeof(struct gttd_open_rsp) == 1112, "wire ABI");
+static_assert(sizeof(struct gttd_open_rsp) == 1120, "wire ABI");
 
 /*
  * CLOSE: give back a lease, an unsealed segment or a claim (id), or cancel a waiting OPEN (serial),
@@ -291,9 +300,9 @@ struct gttd_close_req {
 static_assert(sizeof(struct gttd_close_req) == 32, "wire ABI");
 
 /*
- * DROP: forget a segment, by name (id 0) or by id (name empty; root may drop anyone's). -EBUSY when
- * it is leased or being filled, unless FORCE: then the name is gone at once and the memory goes
- * with the last CLOSE.
+ * DROP: forget a segment, by name (id 0) or by id (name empty; root may drop anyone's). -EPERM: it
+ * is another user's. -EBUSY when it is leased or being filled, unless FORCE: then the name is gone
+ * at once and the memory goes with the last CLOSE.
  */
 #define GTTD_DROP_FORCE (1u << 0)
 #define GTTD_DROP_FLAGS GTTD_DROP_FORCE
@@ -307,8 +316,8 @@ struct gttd_drop_req {
 };
 static_assert(sizeof(struct gttd_drop_req) == 160, "wire ABI");
 
-/* WATCH: from the reply on, EVENTs about segments and clients of this uid (of all uids for root).
- */
+/* WATCH: from the reply on, EVENTs about segments and clients of this uid (of all uids for root and
+ * with GTTD_SHARE_GROUP). */
 enum gttd_event_kind {
     GTTD_EVENT_CREATED = 1,
     GTTD_EVENT_SEALED = 2,

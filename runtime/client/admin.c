@@ -38,7 +38,9 @@ int gtt_status(struct gtt *gtt, struct gtt_status *ret)
                                    .n_segments = rsp->n_segments,
                                    .n_sealed = rsp->n_sealed,
                                    .n_leases = rsp->n_leases,
-                                   .n_waiters = rsp->n_waiters};
+                                   .n_waiters = rsp->n_waiters,
+                                   .pressure_watched = rsp->flags & GTTD_PRESSURE_WATCHED,
+                                   .share_group = rsp->flags & GTTD_SHARE_GROUP};
         memcpy(ret->device, rsp->device, sizeof ret->device);
         memcpy(ret->pin, rsp->pin, sizeof ret->pin);
     }

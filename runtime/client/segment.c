@@ -13,6 +13,7 @@
 
 static_assert((int)GTT_OPEN_WAIT == (int)GTTD_OPEN_WAIT, "");
 static_assert((int)GTT_OPEN_FILL == (int)GTTD_OPEN_FILL, "");
+static_assert((int)GTT_OPEN_OWN == (int)GTTD_OPEN_OWN, "");
 static_assert(GTT_METADATA_MAX == GTTD_METADATA_MAX && GTT_DIGEST_SIZE == GTTD_DIGEST_SIZE, "");
 
 struct gtt_segment {
@@ -21,6 +22,7 @@ struct gtt_segment {
     bool sealed;
     bool immutable;
     bool write_combined;
+    uint32_t uid; /* whose it is */
     uint8_t digest[GTTD_DIGEST_SIZE];
     uint32_t metadata_size;
     uint8_t metadata[GTTD_METADATA_MAX];
@@ -56,6 +58,7 @@ static int new_segment(struct gtt *gtt, uint64_t id, uint64_t size_bytes, uint64
     }
     segment->gtt = gtt;
     segment->id = id;
+    segment->uid = geteuid(); /* unless OPEN says otherwise */
     *ret = segment;
     return 0;
 }
@@ -165,6 +168,7 @@ int gtt_open(struct gtt *gtt, const char *name, uint32_t flags, int timeout_ms,
     segment->immutable = rsp->flags & GTTD_SEGMENT_IMMUTABLE;
     segment->write_combined = rsp->flags & GTTD_SEGMENT_WC;
     segment->metadata_size = rsp->metadata_size;
+    segment->uid = rsp->uid;
     memcpy(segment->digest, rsp->digest, sizeof segment->digest);
     memcpy(segment->metadata, rsp->metadata, sizeof segment->metadata);
     *ret_segment = segment;
@@ -210,6 +214,7 @@ void gtt_segment_get_info(const struct gtt_segment *segment, struct gtt_segment_
                                      .chunk_bytes = segment->mapping.chunk_bytes,
                                      .n_chunks = segment->mapping.n_chunks,
                                      .metadata_size = segment->metadata_size,
+                                     .uid = segment->uid,
                                      .sealed = segment->sealed,
                                      .immutable = segment->immutable,
                                      .write_combined = segment->write_combined,

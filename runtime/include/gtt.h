@@ -94,7 +94,7 @@ struct gtt_status {
     uint64_t used_bytes;     /* by everyone */
     uint64_t free_ram_bytes; /* what the machine has left, less what is promised */
     uint64_t floor_bytes;    /* what must stay free */
-    uint64_t quota_bytes;    /* per user; 0: none */
+    uint64_t quota_bytes;    /* of the caller's user; 0: none */
     uint64_t user_bytes;     /* used by the caller's user */
     uint64_t n_evictions;    /* since gttd started */
     /* what the device's driver says of all who use it; 0: the heap has no device with a limit */
@@ -108,6 +108,8 @@ struct gtt_status {
     uint32_t n_sealed;
     uint32_t n_leases;
     uint32_t n_waiters;         /* clients waiting for a segment to be sealed */
+    bool pressure_watched;      /* memory pressure evicts; else it cannot, or is not to */
+    bool share_group;           /* users may open each other's segments */
     char device[GTT_TEXT_SIZE]; /* where memory comes from; empty: no device */
     char pin[GTT_TEXT_SIZE];    /* by what memory is pinned, or why it is not */
 };
@@ -144,9 +146,9 @@ struct gtt_entry {
 };
 
 /*
- * List this user's segments (root: everyone's) in ascending order of id: call with *cursor = 0 and
- * again until it returns 0. Returns 1 with *ret_entry filled in, 0 at the end, or an error. Blocks
- * for a round trip every 16th time.
+ * List this user's segments (root, and where users share: everyone's) in ascending order of id:
+ * call with *cursor = 0 and again until it returns 0. Returns 1 with *ret_entry filled in, 0 at the
+ * end, or an error. Blocks for a round trip every 16th time.
  */
 GTT_PUBLIC int gtt_list(struct gtt *gtt, uint64_t *cursor, struct gtt_entry *ret_entry);
 
@@ -157,17 +159,21 @@ enum { GTT_DROP_FORCE = 1 };
  * -EBUSY leased or being filled (GTT_DROP_FORCE drops it all the same).
  */
 GTT_PUBLIC int gtt_drop(struct gtt *gtt, const char *name, uint32_t flags);
-GTT_PUBLIC int gtt_drop_id(struct gtt *gtt, uint64_t id, uint32_t flags); /* root: anyone's */
+GTT_PUBLIC int gtt_drop_id(struct gtt *gtt, uint64_t id,
+                           uint32_t flags); /* root: anyone's; else -EPERM */
 
 /* ---- segments ---- */
 
-enum { GTT_OPEN_WAIT = 1, GTT_OPEN_FILL = 2 };
+enum { GTT_OPEN_WAIT = 1, GTT_OPEN_FILL = 2, GTT_OPEN_OWN = 4 };
 
 /*
  * Open a segment by name.
  *   0: it is sealed and now leased; *ret_segment is the caller's.
  *   1: (with GTT_OPEN_FILL) there is none, and this connection is to make it: gtt_create() it under
  *      this name, or gtt_abandon() it. Others who open it with GTT_OPEN_WAIT wait for that.
+ * Where the administrator lets users share (struct gtt_status), it may be another user's, if this
+ * one has none of that name; GTT_OPEN_OWN rules that out. Their contents are as good as that user:
+ * see gttd.conf(5), and struct gtt_segment_info for whose it is.
  * Errors: -ENOENT there is none, -EAGAIN (without GTT_OPEN_WAIT) another process is filling it,
  * -ETIMEDOUT it still was after timeout_ms (-1: for ever), -EDEADLK this connection is filling it,
  * -ESHUTDOWN gttd is ending.
@@ -206,6 +212,7 @@ struct gtt_segment_info {
     uint64_t chunk_bytes; /* of every chunk but perhaps the last */
     uint32_t n_chunks;
     uint32_t metadata_size;
+    uint32_t uid; /* whose it is */
     bool sealed;
     bool immutable;          /* sealed, and the kernel refuses every write */
     bool write_combined;     /* not CPU-cached: slow to read */
@@ -275,7 +282,8 @@ struct gtt_event {
     char label[32];
 };
 
-/* Ask for events about this user's (root: everyone's) segments and clients from now on. */
+/* Ask for events from now on, about this user's segments and clients (root, and where users share:
+ * everyone's). */
 GTT_PUBLIC int gtt_watch(struct gtt *gtt);
 
 /* The next event; waits up to timeout_ms (0: not at all, -1: for ever). -ETIMEDOUT: none came. */

@@ -5,7 +5,7 @@ target_include_directories(rig PUBLIC ${CMAKE_CURRENT_LIST_DIR})
 target_compile_definitions(rig PUBLIC GTTD_BINARY="$<TARGET_FILE:gttd>")
 add_dependencies(rig gttd)
 
-foreach(name ops flight hostile churn limits lifecycle watchdog soak)
+foreach(name ops flight hostile churn limits lifecycle pressure reload share watchdog soak)
     gttd_test(${name}_test SOURCES ${CMAKE_CURRENT_LIST_DIR}/${name}_test.c LIBS rig LABELS daemon)
 endforeach()
 

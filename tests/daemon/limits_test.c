@@ -2,6 +2,7 @@
 /* Quota, capacity, floor, eviction in order of use, and users that do not see each other. */
 #include <errno.h>
 #include <grp.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "gttd_util.h"
@@ -122,6 +123,46 @@ static void test_eviction(void)
     rig_stop(&rig);
 }
 
+/* Chunks are fds: with 256 of those a user may have 32. Unused segments make way for more of them.
+ * Last, for it takes fds from the tests too. */
+static void test_counts(void)
+{
+    struct gtt_segment *held[8], *segment;
+    struct gtt_status status;
+    char name[16];
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &(struct rlimit){256, 256}), 0);
+    rig_start(&rig, NULL);
+    struct gtt *gtt = rig_connect(&rig);
+    struct gtt_create_params params = {.size_bytes = 60 * MIB, .chunk_bytes = 2 * MIB};
+    for (int i = 0; i < 32; i++) {
+        snprintf(name, sizeof name, "s%d", i);
+        segment = rig_fill(gtt, name, 2 * MIB, i);
+        if (i < 8) {
+            held[i] = segment;
+        } else {
+            gtt_segment_close(segment);
+        }
+    }
+    CHECK_EQ(gtt_create(gtt, &params, &segment), -EDQUOT); /* 24 can go */
+    CHECK(strstr(gtt_last_error(gtt), "30 chunks are over this user's limit of 32 by 6"));
+    CHECK(exists(gtt, "s8"));
+    gtt_segment_close(rig_fill(gtt, "more", 2 * MIB, 1));
+    CHECK(!exists(gtt, "s8") && exists(gtt, "s9") && exists(gtt, "s0"));
+    params.size_bytes = 48 * MIB;
+    CHECK_EQ(gtt_create(gtt, &params, &segment), 0);
+    CHECK(!exists(gtt, "more") && !exists(gtt, "s31") && exists(gtt, "s7"));
+    CHECK_EQ(gtt_status(gtt, &status), 0);
+    CHECK_EQ(status.n_evictions, 25);
+    CHECK_EQ(status.n_segments, 9);
+    gtt_segment_close(segment);
+    for (int i = 0; i < 8; i++) {
+        CHECK_EQ(gtt_segment_verify(held[i]), 0);
+        gtt_segment_close(held[i]);
+    }
+    gtt_disconnect(gtt);
+    rig_stop(&rig);
+}
+
 /* In a child: another user. */
 static void as_user(uid_t uid)
 {
@@ -206,5 +247,6 @@ int main(void)
     test_floor();
     test_eviction();
     test_users();
+    test_counts();
     return 0;
 }

@@ -259,8 +259,9 @@ static void test_open_refusals(void)
     CHECK_ERROR(gtt, gtt_open(gtt, "", 0, 0, &segment), -EINVAL, "name");
     CHECK_ERROR(gtt, gtt_open(gtt, "x", 64, 0, &segment), -EINVAL, "flags");
     long_name[GTT_NAME_MAX] = '\0';
-    CHECK_ERROR(gtt, gtt_open(gtt, long_name, 0, 0, &segment), -ENOENT, "no segment");
-    CHECK_ERROR(gtt, gtt_open(gtt, long_name, GTT_OPEN_WAIT, -1, &segment), -ENOENT, "no segment");
+    CHECK_ERROR(gtt, gtt_open(gtt, long_name, 0, 0, &segment), -ENOENT, "no such segment");
+    CHECK_ERROR(gtt, gtt_open(gtt, long_name, GTT_OPEN_WAIT, -1, &segment), -ENOENT,
+                "no such segment");
     CHECK_EQ(gtt_open(gtt, long_name, GTT_OPEN_FILL, 0, &segment), 1);
     CHECK_ERROR(gtt, gtt_open(gtt, long_name, GTT_OPEN_FILL | GTT_OPEN_WAIT, -1, &segment),
                 -EDEADLK, "itself");
@@ -270,7 +271,7 @@ static void test_open_refusals(void)
     CHECK_ERROR(other, gtt_abandon(other, long_name), -ENOENT, "not claimed");
     CHECK_EQ(gtt_abandon(gtt, long_name), 0);
     CHECK_ERROR(gtt, gtt_abandon(gtt, long_name), -ENOENT, "not claimed");
-    CHECK_ERROR(other, gtt_open(other, long_name, 0, 0, &segment), -ENOENT, "no segment");
+    CHECK_ERROR(other, gtt_open(other, long_name, 0, 0, &segment), -ENOENT, "no such segment");
     gtt_disconnect(other);
     gtt_disconnect(gtt);
 }

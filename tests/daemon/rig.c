@@ -24,8 +24,10 @@ void sleep_ms(int ms)
 static void exec_gttd(struct rig *rig, const char *const *args)
 {
     char socket_arg[128];
-    const char *argv[16] = {GTTD_BINARY, "--heap=memfd", socket_arg, "--floor=16M"};
+    char config_arg[128];
+    const char *argv[16] = {GTTD_BINARY, "--heap=memfd", config_arg, socket_arg};
     size_t n = 4;
+    snprintf(config_arg, sizeof config_arg, "--config=%s", rig->conf);
     snprintf(socket_arg, sizeof socket_arg, "--socket=%s", rig->socket);
     while (args && *args && n + 1 < ARRAY_SIZE(argv)) {
         argv[n++] = *args++;
@@ -48,6 +50,12 @@ static bool answers(const struct rig *rig)
     return true;
 }
 
+void rig_configure(const struct rig *rig, const char *text)
+{
+    FILE *f = fopen(rig->conf, "we");
+    CHECK(f && fputs(text, f) >= 0 && fclose(f) == 0);
+}
+
 void rig_start(struct rig *rig, const char *const *args)
 {
     if (!rig->dir[0]) {
@@ -55,6 +63,8 @@ void rig_start(struct rig *rig, const char *const *args)
         CHECK(mkdtemp(rig->dir));
         snprintf(rig->socket, sizeof rig->socket, "%s/sock", rig->dir);
         snprintf(rig->log, sizeof rig->log, "%s/log", rig->dir);
+        snprintf(rig->conf, sizeof rig->conf, "%s/conf", rig->dir);
+        rig_configure(rig, "floor = 16M\n");
     }
     rig->pid = fork();
     CHECK(rig->pid >= 0);
@@ -79,7 +89,7 @@ int rig_wait(struct rig *rig)
 
 void rig_clean(struct rig *rig)
 {
-    static const char *const files[] = {"sock", "sock.lock", "log"};
+    static const char *const files[] = {"sock", "sock.lock", "log", "conf"};
     char path[128];
     for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
         snprintf(path, sizeof path, "%s/%s", rig->dir, files[i]);

@@ -18,9 +18,13 @@
 struct rig {
     char dir[64];
     char socket[96];
-    char log[96]; /* its stderr */
-    pid_t pid;    /* of gttd */
+    char log[96];  /* its stderr */
+    char conf[96]; /* its gttd.conf */
+    pid_t pid;     /* of gttd */
 };
+
+/* Write gttd.conf of one that has been started before; at first it says floor = 16M. */
+void rig_configure(const struct rig *rig, const char *text);
 
 /* Start gttd --heap=memfd on a socket of its own, with more arguments (NULL-terminated; may be
  * NULL), and wait until it answers. */

@@ -3,6 +3,7 @@ gttd_test(wire_test SOURCES ${here}/wire_test.c LIBS gttd_wire LABELS unit)
 gttd_test(device_test SOURCES ${here}/device_test.c LIBS gttd_core LABELS unit)
 gttd_test(heap_test SOURCES ${here}/heap_test.c LIBS gttd_core LABELS unit)
 gttd_test(quota_test SOURCES ${here}/quota_test.c LIBS gttd_core LABELS unit)
+gttd_test(gttd_conf_test SOURCES ${here}/gttd_conf_test.c LIBS gttd_core LABELS unit)
 gttd_test(digest_test SOURCES ${here}/digest_test.c LIBS gtt gttd_wire nettle
           LABELS unit)
 

@@ -137,7 +137,7 @@ static void test_requests(void)
     struct gttd_open_req open_req = {.hdr = gttd_header(sizeof open_req, GTTD_OP_OPEN, 2),
                                      .name = "n"};
     BREAK(C, open_req, open_req.name[0] = 0);
-    BREAK(C, open_req, open_req.flags = 4);
+    BREAK(C, open_req, open_req.flags = 8);
     BREAK(C, open_req, open_req.pad = 1);
     struct gttd_seal_req seal = {.hdr = gttd_header(sizeof seal, GTTD_OP_SEAL, 2),
                                  .metadata_size = GTTD_METADATA_MAX - 1};
@@ -180,6 +180,7 @@ static void test_replies(void)
     BREAK(D, open_rsp, open_rsp.chunk_bytes = 4ull << 30);
     BREAK(D, open_rsp, open_rsp.metadata[0] = 1);
     BREAK(D, open_rsp, open_rsp.flags = 8);
+    BREAK(D, open_rsp, open_rsp.pad = 1);
     struct gttd_list_rsp list = {.hdr = gttd_header(sizeof list, GTTD_OP_LIST, 2), .n_entries = 2};
     list.entries[0] = (struct gttd_list_entry){.id = 1, .state = GTTD_SEALED};
     list.entries[1] = (struct gttd_list_entry){.id = 2, .state = GTTD_CLAIMED};
@@ -194,7 +195,7 @@ static void test_replies(void)
                                      .heap = "amdgpu",
                                      .device = "a device",
                                      .pin = "pinned"};
-    BREAK(D, status, status.flags = 4);
+    BREAK(D, status, status.flags = 16);
     BREAK(D, status, status.device[0] = '\n');
     BREAK(D, status, memset(status.device, 'x', sizeof status.device));
     BREAK(D, status, status.pin[GTTD_TEXT_SIZE - 1] = 'x');

@@ -25,7 +25,7 @@ static json_t *status_json(const struct gtt_info *info, const struct gtt_status 
 {
     return json_pack(
         "{s:s, s:s, s:{s:s, s:s, s:b, s:I}, s:{s:o, s:I, s:I}, s:{s:I, s:s}, s:o, s:{s:I, s:I}, "
-        "s:{s:I, s:o}, s:{s:I, s:I, s:I, s:I, s:I, s:I}, s:b}",
+        "s:{s:I, s:o}, s:{s:I, s:I, s:I, s:I, s:I, s:I}, s:b, s:b, s:s}",
         "version", info->daemon_version, "socket", info->socket_path, "heap", "name", info->heap,
         "device", s->device, "dma_buf", (int)info->is_dmabuf, "chunk_max_bytes",
         (json_int_t)info->chunk_max_bytes, "pool", "capacity_bytes", limit_json(s->capacity_bytes),
@@ -36,7 +36,8 @@ static json_t *status_json(const struct gtt_info *info, const struct gtt_status 
         limit_json(s->quota_bytes), "counts", "clients", (json_int_t)s->n_clients, "segments",
         (json_int_t)s->n_segments, "sealed", (json_int_t)s->n_sealed, "leases",
         (json_int_t)s->n_leases, "waiters", (json_int_t)s->n_waiters, "evictions",
-        (json_int_t)s->n_evictions, "restart_loses_pool", (int)info->restart_loses_pool);
+        (json_int_t)s->n_evictions, "restart_loses_pool", (int)info->restart_loses_pool,
+        "pressure_watched", (int)s->pressure_watched, "share", s->share_group ? "group" : "user");
 }
 
 static void print_pool(const struct gtt_status *s)
@@ -66,6 +67,8 @@ static void print_limits(const struct gtt_status *s)
     }
     printf("RAM       %s free, %s of it stays free\n", size_text(s->free_ram_bytes, a),
            size_text(s->floor_bytes, b));
+    printf("pressure  %s\n", s->pressure_watched ? "evicts what nobody uses, below that"
+                                                 : "is not watched, the log says why");
     printf("you       %s used", size_text(s->user_bytes, a));
     if (s->quota_bytes) {
         printf(" of a quota of %s\n", size_text(s->quota_bytes, b));
@@ -88,6 +91,7 @@ static void print_status(const struct gtt_info *info, const struct gtt_status *s
     printf("segments  %u, %u sealed; %u leases, %u waiting; %llu evicted\n", s->n_segments,
            s->n_sealed, s->n_leases, s->n_waiters, (unsigned long long)s->n_evictions);
     printf("clients   %u\n", s->n_clients);
+    printf("share     %s\n", s->share_group ? "group: users open each other's segments" : "user");
     printf("restart   %s\n", info->restart_loses_pool
                                  ? "loses what is sealed: no service manager keeps it"
                                  : "keeps what is sealed: the service manager holds it");
