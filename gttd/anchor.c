@@ -77,7 +77,7 @@ static void open_auto(struct anchor *anchor)
 {
     struct reason vgem_why = {0};
     reason_set(&anchor->why, -ENODEV, "there is no /dev/accel device");
-    if (open_first(anchor, "/dev/accel/accel*", "amdxdna", &anchor->why) == 0 ||
+    if (open_first(anchor, "/dev/accel/accel*", "amdxdna_accel_driver", &anchor->why) == 0 ||
         open_first(anchor, "/dev/dri/renderD*", "vgem", &vgem_why) == 0) {
         anchor->why.text[0] = '\0';
     } else if (vgem_why.text[0]) {
