@@ -26,7 +26,10 @@
 #define MIB (UINT64_C(1) << 20)
 #define BUF (32 * MIB)
 
+static const char size_path[] = "/sys/module/amdgpu/parameters/gtt_mib";
+
 static const char *node, *debugfs;
+static char size_before[32];
 static amdgpu_device_handle dev;
 static int dev_fd;   /* libdrm's file */
 static int other_fd; /* another client of the same device */
@@ -544,6 +547,20 @@ static void check_nothing_left(void)
     }
 }
 
+/* A GTT that can be filled quickly, also in a guest with little memory. */
+static void size_restore(void)
+{
+    write_text(size_path, size_before);
+}
+
+static void size_set(void)
+{
+    read_text(size_path, size_before, sizeof size_before);
+    atexit(size_restore);
+    write_text(size_path, "256");
+    CHECK_EQ(gtt().total_heap_size, 256 * MIB);
+}
+
 int main(int argc, char **argv)
 {
     struct utsname kernel;
@@ -559,6 +576,7 @@ int main(int argc, char **argv)
     CHECK(dev_fd >= 0 && other_fd >= 0);
     CHECK_EQ(amdgpu_device_initialize(dev_fd, &major, &minor, &dev), 0);
     check_nothing_left();
+    size_set();
     int n_fds = count_fds(NULL);
 
     check_identity();
