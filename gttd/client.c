@@ -17,6 +17,7 @@
  * can, up to here. */
 #define OUT_MAX_BYTES   (256u << 10)
 #define EVENT_MAX_BYTES (64u << 10) /* events stop earlier, and are counted */
+#define HELLO_MS        5000        /* to say it; libgtt does so at once */
 #define TURN_MESSAGES   16          /* per wake-up, so that a flood does not starve the others */
 
 struct packet {
@@ -54,6 +55,7 @@ void client_kill(struct client *client, const char *why)
                  (int)client->owner.uid, (int)client->owner.pid, why);
     }
     client->dead = true;
+    loop_disarm(&client->hello);
     loop_remove(client->server->loop, &client->source);
     list_remove(&client->link);
     list_append(&client->server->dead, &client->link);
@@ -199,6 +201,11 @@ static void on_ready(struct source *source, uint32_t events)
     }
 }
 
+static void on_silence(struct timer *timer)
+{
+    client_kill(list_entry(timer, struct client, hello), "it has not said HELLO in time");
+}
+
 int client_create(struct server *server, int fd_consume, const struct owner *owner,
                   struct client **ret)
 {
@@ -208,6 +215,8 @@ int client_create(struct server *server, int fd_consume, const struct owner *own
         return -ENOMEM;
     }
     client->source = (struct source){.fd = fd, .ready = on_ready};
+    client->hello.expired = on_silence;
+    list_init(&client->hello.link);
     client->server = server;
     client->owner = *owner;
     list_init(&client->owner.leases);
@@ -221,6 +230,7 @@ int client_create(struct server *server, int fd_consume, const struct owner *own
     take_fd(&fd);
     client->owner.account->n_clients++;
     list_append(&server->clients, &client->link);
+    loop_arm(server->loop, &client->hello, loop_now_ms() + HELLO_MS);
     *ret = client;
     return 0;
 }

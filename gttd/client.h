@@ -18,6 +18,7 @@ struct server;
 struct client {
     struct source source; /* the socket; loop */
     struct list link;     /* server::clients or server::dead */
+    struct timer hello;   /* armed until it has said HELLO */
     struct server *server;
     struct owner owner;
     bool greeted; /* HELLO was answered */

@@ -108,13 +108,23 @@ static int remove_stale(const struct sockaddr_un *addr, struct reason *why)
     return 0;
 }
 
-/* As root, the group of the GPU's users may connect, everyone else may not. */
-static void open_to_group(const char *path)
+/*
+ * Make the socket file with the mode and group it is to have. Not by chmod() and chown()
+ * afterwards: those go by the path, behind which may by then be something else, where others may
+ * write to the directory. As root, the group of the GPU's users may connect, everyone else may not.
+ */
+static int bind_private(int fd, const struct sockaddr_un *addr)
 {
-    const struct group *group = getgrnam(GROUP);
-    if (group && chown(path, (uid_t)-1, group->gr_gid) == 0) {
-        chmod(path, 0660);
+    const struct group *group = geteuid() == 0 ? getgrnam(GROUP) : NULL;
+    gid_t own_gid = getegid();
+    bool to_group = group && setegid(group->gr_gid) == 0;
+    mode_t own_mask = umask(to_group ? 0117 : 0177);
+    int r = bind(fd, (const struct sockaddr *)addr, sizeof *addr) < 0 ? -errno : 0;
+    umask(own_mask);
+    if (to_group && setegid(own_gid) < 0) {
+        return -errno;
     }
+    return r;
 }
 
 static int bind_path(struct listen_socket *listener, struct reason *why)
@@ -129,14 +139,9 @@ static int bind_path(struct listen_socket *listener, struct reason *why)
     if (fd < 0) {
         return reason_set(why, -errno, "socket: %s", strerror(errno));
     }
-    mode_t old = umask(0177); /* never more open than it is meant to be, not even for a moment */
-    r = bind(fd, (struct sockaddr *)&addr, sizeof addr) < 0 ? -errno : 0;
-    umask(old);
+    r = bind_private(fd, &addr);
     if (r < 0) {
         return reason_set(why, r, "%s: %s", listener->path, strerror(-r));
-    }
-    if (geteuid() == 0) {
-        open_to_group(listener->path);
     }
     if (listen(fd, SOMAXCONN) < 0) {
         r = reason_set(why, -errno, "%s: %s", listener->path, strerror(errno));

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* gttd's log: lines on stderr, with <3>-style level prefixes when the journal reads it. */
+/*
+ * gttd's log: lines on stderr, with <3>-style level prefixes when the journal reads it. It never
+ * waits for a reader: lines that there is no room for are counted, and the next that fits says how
+ * many are missing.
+ */
 #ifndef GTTD_LOG_H
 #define GTTD_LOG_H
 

@@ -95,6 +95,7 @@ static int do_hello(struct client *client, const union gttd_msg *msg, struct rea
                                  .version = GTTD_VERSION};
     gttd_set_text(rsp.heap, sizeof rsp.heap, pool->heap->ops->name);
     client->greeted = true;
+    loop_disarm(&client->hello);
     client_send(client, &rsp.hdr, -1);
     return 0;
 }

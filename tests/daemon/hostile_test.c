@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -300,6 +301,63 @@ static void test_out_of_fds(void)
     rig_stop(&poor);
 }
 
+/* One that connects and says nothing, and one that is turned away and keeps the line. */
+static void test_silence(void)
+{
+    struct timespec a, b;
+    clock_gettime(CLOCK_MONOTONIC, &a);
+    int silent = rig_raw(&rig);
+    raw_expect_end(silent);
+    clock_gettime(CLOCK_MONOTONIC, &b);
+    CHECK(b.tv_sec - a.tv_sec >= 4);
+    CHECK(rig_logged(&rig, "disconnected: it has not said HELLO in time"));
+    close(silent);
+    expect_service(); /* the good one has been silent as long, but had said HELLO */
+}
+
+/*
+ * Whoever reads gttd's stderr stops: that is a full pipe, or the journal's socket, soon. Clients
+ * that misbehave write a line each; the good one must not wait for any.
+ */
+static void test_full_log(bool is_socket)
+{
+    struct rig deaf = {0};
+    int fds[2];
+    CHECK_EQ(is_socket ? socketpair(AF_UNIX, SOCK_STREAM, 0, fds) : pipe(fds), 0);
+    deaf.log_fd = fds[1];
+    rig_start(&deaf, NULL);
+    close(fds[1]);
+    struct gtt *gtt = rig_connect(&deaf);
+    struct rig_count before = rig_count(&deaf);
+    for (int i = 0; i < 3000; i++) {
+        struct gttd_plain twice = {gttd_header(sizeof twice, GTTD_OP_STATUS, 1)};
+        int sock = rig_raw(&deaf);
+        CHECK_EQ(gttd_send(sock, &twice.hdr, -1), 0);
+        raw_expect_end(sock);
+        close(sock);
+    }
+    struct gtt_status status;
+    CHECK_EQ(gtt_status(gtt, &status), 0);
+    rig_expect_count(&deaf, &before);
+    gtt_disconnect(gtt);
+    /* read again: the rest is there, and how much is not */
+    static char text[1 << 20];
+    size_t n = 0;
+    ssize_t got = read(fds[0], text, sizeof text - 1);
+    CHECK(got > 0);
+    n += (size_t)got;
+    CHECK_EQ(kill(deaf.pid, SIGTERM), 0);
+    while ((got = read(fds[0], text + n, sizeof text - 1 - n)) > 0) {
+        n += (size_t)got;
+    }
+    close(fds[0]);
+    CHECK_EQ(rig_wait(&deaf), 0);
+    CHECK(strstr(text, "no HELLO at the start"));
+    CHECK(strstr(text, " lines could not be written\n"));
+    CHECK(strstr(text, "SIGTERM: ending\n"));
+    rig_clean(&deaf);
+}
+
 int main(void)
 {
     rig_start(&rig, NULL);
@@ -315,10 +373,13 @@ int main(void)
     test_slow_watcher();
     test_half_open();
     test_too_many();
+    test_silence();
     rig_expect_count(&rig, &before);
     CHECK(rig_logged(&rig, "disconnected: a second HELLO"));
     gtt_disconnect(good);
     rig_stop(&rig);
     test_out_of_fds();
+    test_full_log(false);
+    test_full_log(true);
     return 0;
 }

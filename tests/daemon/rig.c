@@ -33,7 +33,7 @@ static void exec_gttd(struct rig *rig, const char *const *args)
         argv[n++] = *args++;
     }
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    int fd = open(rig->log, O_WRONLY | O_CREAT | O_APPEND, 0600);
+    int fd = rig->log_fd ? rig->log_fd : open(rig->log, O_WRONLY | O_CREAT | O_APPEND, 0600);
     dup2(fd, STDERR_FILENO);
     close(fd);
     execv(GTTD_BINARY, (char *const *)argv);

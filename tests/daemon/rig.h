@@ -19,6 +19,7 @@ struct rig {
     char dir[64];
     char socket[96];
     char log[96];  /* its stderr */
+    int log_fd;    /* this instead; 0: not */
     char conf[96]; /* its gttd.conf */
     pid_t pid;     /* of gttd */
 };
