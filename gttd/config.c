@@ -386,7 +386,7 @@ static int read_all(int fd, char *buf, size_t capacity, size_t *ret_size)
 
 int config_read(struct config *config, const char *path, bool optional, struct reason *why)
 {
-    size_t size;
+    size_t size = 0;
     AUTO_FD fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (fd < 0) {
         return optional && errno == ENOENT
