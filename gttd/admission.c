@@ -34,15 +34,6 @@ uint64_t admission_default_floor(void)
     return share > 2ull << 30 ? share : 2ull << 30;
 }
 
-uint64_t admission_free_ram(const struct memory_debt *debt)
-{
-    /* in this order, so that memory that moves meanwhile is counted as used twice, not never */
-    uint64_t promised = debt->unpopulated_bytes;
-    uint64_t available = meminfo("MemAvailable");
-    available += debt->freeing_bytes;
-    return available > promised ? available - promised : 0;
-}
-
 uint64_t limits_quota(const struct limits *limits, uid_t uid)
 {
     for (uint32_t i = 0; i < limits->n_user_quotas; i++) {
@@ -58,13 +49,38 @@ static uint64_t over(uint64_t want, uint64_t limit)
     return want > limit ? want - limit : 0;
 }
 
-/* In the same order as in admission_free_ram(). */
+uint64_t admission_available_ram(void)
+{
+    return meminfo("MemAvailable");
+}
+
+/* What will have come back when all that was admitted and size_bytes more have been made. */
+static uint64_t coming_bytes(const struct memory_debt *debt, uint64_t size_bytes)
+{
+    uint64_t ballast = debt->ballast_bytes, claims = debt->unclaimed_bytes + size_bytes;
+    return debt->freeing_bytes + debt->traded_bytes + (ballast < claims ? ballast : claims);
+}
+
+/* In this order, so that memory that moves meanwhile is counted as used twice, not never. */
+static uint64_t free_ram(const struct memory_debt *debt, uint64_t size_bytes)
+{
+    uint64_t promised = debt->unpopulated_bytes + debt->making_bytes;
+    uint64_t available = admission_available_ram();
+    return over(available + coming_bytes(debt, size_bytes), promised);
+}
+
+uint64_t admission_free_ram(const struct memory_debt *debt)
+{
+    return free_ram(debt, 0);
+}
+
+/* In the same order as in free_ram(). */
 static uint64_t gtt_shortage(struct heap *heap, const struct memory_debt *debt, uint64_t size_bytes,
                              uint64_t *ret_total)
 {
-    uint64_t promised = debt->unpopulated_bytes;
+    uint64_t promised = debt->unpopulated_bytes + debt->making_bytes;
     const struct heap_room room = heap_room(heap);
-    uint64_t used = over(room.used_bytes + promised, debt->freeing_bytes);
+    uint64_t used = over(room.used_bytes + promised, coming_bytes(debt, size_bytes));
     *ret_total = room.total_bytes;
     return room.total_bytes ? over(used + size_bytes, room.total_bytes) : 0;
 }
@@ -82,7 +98,7 @@ struct shortage admission_shortage(const struct limits *limits, const struct quo
         lack.capacity_bytes = over(quota->bytes + want.bytes, limits->capacity_bytes);
     }
     lack.gtt_bytes = gtt_shortage(heap, debt, want.bytes, &lack.gtt_total_bytes);
-    lack.floor_bytes = over(want.bytes + limits->floor_bytes, admission_free_ram(debt));
+    lack.floor_bytes = over(want.bytes + limits->floor_bytes, free_ram(debt, want.bytes));
     lack.user_chunks =
         (uint32_t)over((uint64_t)account->n_chunks + want.n_chunks, limits->chunks_per_user);
     lack.chunks = (uint32_t)over((uint64_t)quota->n_chunks + want.n_chunks, limits->chunks_max);

@@ -40,6 +40,9 @@ uint64_t limits_quota(const struct limits *limits, uid_t uid);
 /* The floor unless told otherwise: the larger of 2 GiB and 5 % of RAM. */
 uint64_t admission_default_floor(void);
 
+/* MemAvailable, as it is. */
+uint64_t admission_available_ram(void);
+
 /* MemAvailable, less what is promised, plus what is about to come back; never below 0. */
 uint64_t admission_free_ram(const struct memory_debt *debt);
 

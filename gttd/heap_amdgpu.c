@@ -145,10 +145,11 @@ static int gtt_info(struct amdgpu *amdgpu, struct drm_amdgpu_heap_info *ret)
 {
     struct drm_amdgpu_memory_info info = {0};
     int r = amdgpu_query_info(amdgpu->device, AMDGPU_INFO_MEMORY, sizeof info, &info);
-    if (r == 0) {
-        *ret = info.gtt;
+    if (r < 0) {
+        return r;
     }
-    return r;
+    *ret = info.gtt;
+    return 0;
 }
 
 static int room(struct heap *heap, struct heap_room *ret)

@@ -244,6 +244,7 @@ static int set_up(struct daemon *d)
     log_start(d, &limits);
     d->server.pool.store = &d->store;
     restore_pool(&d->server.pool);
+    pool_trim(&d->server.pool); /* now that it is known what there is */
     pressure_start(&d->pressure, &d->loop, &d->server.pool, &d->config.pressure);
     return 0;
 }

@@ -54,11 +54,33 @@ static int populate_slice(struct lane *lane, struct reason *why)
     lane->offset += n;
     memory->left_bytes -= n;
     memory->debt->unpopulated_bytes -= n;
-    if (lane->offset < chunk->size_bytes) {
-        return 0;
+    return lane->offset < chunk->size_bytes ? 0 : ops->chunk_export(memory->heap, chunk, why);
+}
+
+/* Worker: take the next chunk, and what was reserved for it. False: none is left. */
+static bool next_chunk(struct lane *lane)
+{
+    struct memory *memory = lane->memory;
+    lane->chunk = atomic_fetch_add(&memory->next_chunk, 1);
+    if (lane->chunk >= memory->n_chunks) {
+        return false;
     }
+    const struct heap_chunk *chunk = &memory->chunks[lane->chunk];
+    memory->unclaimed_bytes -= chunk->size_bytes;
+    ballast_claim(memory->ballast, chunk->size_bytes, chunk->label, &lane->claim);
     lane->offset = 0;
-    return ops->chunk_export(memory->heap, chunk, why);
+    lane->has_chunk = true;
+    return true;
+}
+
+/* Worker: from the start again. */
+static void restart_chunk(struct lane *lane)
+{
+    struct memory *memory = lane->memory;
+    memory->debt->unpopulated_bytes += lane->offset;
+    memory->left_bytes += lane->offset;
+    memory->heap->ops->chunk_free(memory->heap, &memory->chunks[lane->chunk]);
+    lane->offset = 0;
 }
 
 /* Worker: one slice, of a chunk that no other lane has. False: none is left, or all is off. */
@@ -68,19 +90,24 @@ static bool step_populate(struct job *job)
     struct memory *memory = lane->memory;
     struct reason why;
     if (memory->discarded || memory->result < 0) {
+        ballast_settle(memory->ballast, &lane->claim);
         return false;
     }
-    if (lane->offset == 0) {
-        lane->chunk = atomic_fetch_add(&memory->next_chunk, 1);
-        if (lane->chunk >= memory->n_chunks) {
-            return false;
-        }
+    if (!lane->has_chunk && !next_chunk(lane)) {
+        return false;
     }
+    const struct heap_chunk *chunk = &memory->chunks[lane->chunk];
     int none = 0, r = populate_slice(lane, &why);
-    if (r < 0 && atomic_compare_exchange_strong(&memory->result, &none, r)) {
+    if (r == 0 && lane->offset == chunk->size_bytes) {
+        ballast_settle(memory->ballast, &lane->claim);
+        lane->has_chunk = false;
+    } else if (r < 0 &&
+               ballast_yield(memory->ballast, chunk->size_bytes, chunk->label, &lane->claim)) {
+        restart_chunk(lane); /* there was no room after all; now there is some more */
+    } else if (r < 0 && atomic_compare_exchange_strong(&memory->result, &none, r)) {
         memory->why = why;
     }
-    return r == 0;
+    return true;
 }
 
 /* Worker: seal the next chunk. The kernel waits for pinned pages here, some 100 ms for each chunk
@@ -123,6 +150,8 @@ static void forgo_rest(struct memory *memory)
 {
     uint64_t left = memory->left_bytes;
     memory->left_bytes = 0;
+    memory->debt->unclaimed_bytes -= memory->unclaimed_bytes;
+    memory->unclaimed_bytes = 0;
     memory->debt->unpopulated_bytes -= left;
     if (memory->owed_bytes) {
         memory->owed_bytes -= left;
@@ -159,23 +188,23 @@ static void describe_chunk(const struct memory_shape *shape, uint32_t index, str
     snprintf(ret->label, sizeof ret->label, "gttd:%" PRIu64 ":%u", shape->segment_id, index);
 }
 
-int memory_create(struct heap *heap, struct worker *worker, struct memory_debt *debt,
-                  struct quota *quota, struct account *account, const struct memory_shape *shape,
-                  struct memory **ret)
+int memory_create(struct ballast *ballast, struct quota *quota, struct account *account,
+                  const struct memory_shape *shape, struct memory **ret)
 {
     uint32_t n_chunks = gttd_chunk_count(shape->size_bytes, shape->chunk_bytes);
     struct memory *memory = calloc(1, sizeof *memory + n_chunks * sizeof memory->chunks[0]);
     if (!memory) {
         return -ENOMEM;
     }
-    memory->heap = heap;
-    memory->worker = worker;
-    memory->debt = debt;
+    memory->heap = ballast->heap;
+    memory->worker = ballast->worker;
+    memory->debt = ballast->debt;
+    memory->ballast = ballast;
     memory->size_bytes = shape->size_bytes;
     memory->chunk_bytes = shape->chunk_bytes;
     memory->memory_class = shape->memory_class;
     memory->n_chunks = n_chunks;
-    memory->n_lanes = n_chunks < worker->n_threads ? n_chunks : worker->n_threads;
+    memory->n_lanes = n_chunks < memory->worker->n_threads ? n_chunks : memory->worker->n_threads;
     for (uint32_t i = 0; i < WORKER_THREADS_MAX; i++) {
         memory->lanes[i] = (struct lane){.job.done = lane_done, .memory = memory};
         list_init(&memory->lanes[i].job.link);
@@ -190,6 +219,13 @@ int memory_create(struct heap *heap, struct worker *worker, struct memory_debt *
     return 0;
 }
 
+void memory_promise(struct memory *memory)
+{
+    memory->left_bytes = memory->unclaimed_bytes = memory->size_bytes;
+    memory->debt->unpopulated_bytes += memory->size_bytes;
+    memory->debt->unclaimed_bytes += memory->size_bytes;
+}
+
 uint64_t memory_pinned_bytes(const struct memory *memory)
 {
     uint64_t bytes = 0;
@@ -202,8 +238,6 @@ uint64_t memory_pinned_bytes(const struct memory *memory)
 void memory_populate(struct memory *memory, void (*done)(struct memory *memory))
 {
     memory->done = done;
-    memory->left_bytes = memory->size_bytes;
-    memory->debt->unpopulated_bytes += memory->size_bytes;
     submit(memory, MEMORY_POPULATE, step_populate, memory->n_lanes);
 }
 
@@ -261,6 +295,9 @@ void memory_destroy(struct memory *memory)
         return;
     }
     list_remove(&memory->link);
+    for (uint32_t i = 0; i < memory->n_lanes; i++) {
+        ballast_settle(memory->ballast, &memory->lanes[i].claim);
+    }
     if (memory->keep.record_fd >= 0) {
         leave_pinned(memory);
     }

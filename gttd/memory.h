@@ -14,6 +14,7 @@
 
 #include <stdatomic.h>
 
+#include "ballast.h"
 #include "heap.h"
 #include "keep.h"
 #include "quota.h"
@@ -21,20 +22,16 @@
 
 struct segment;
 
-/* What MemAvailable does not show yet; shared by all memory of a pool. */
-struct memory_debt {
-    atomic_uint_fast64_t unpopulated_bytes; /* admitted, and not taken from the kernel yet */
-    atomic_uint_fast64_t freeing_bytes;     /* discarded, and not given back to the kernel yet */
-};
-
 enum memory_task { MEMORY_IDLE, MEMORY_POPULATE, MEMORY_SEAL, MEMORY_FREE };
 
 /* One thread's share of the work. */
 struct lane {
     struct job job;
     struct memory *memory;
-    uint32_t chunk;  /* the one it populates */
-    uint64_t offset; /* in it; 0: take the next chunk */
+    bool has_chunk;
+    uint32_t chunk;             /* the one it populates */
+    uint64_t offset;            /* in it */
+    struct ballast_claim claim; /* for it */
 };
 
 struct memory {
@@ -45,6 +42,7 @@ struct memory {
     struct heap *heap;
     struct worker *worker;
     struct memory_debt *debt;
+    struct ballast *ballast;
     struct charge charge;
     struct segment *segment; /* whose it is; NULL once discarded */
     void (*done)(struct memory *memory);
@@ -56,8 +54,9 @@ struct memory {
     uint64_t size_bytes;
     uint64_t chunk_bytes;
     enum gttd_memory_class memory_class;
-    atomic_uint_fast64_t left_bytes; /* to populate */
-    uint64_t owed_bytes;             /* our part of debt->freeing_bytes */
+    atomic_uint_fast64_t left_bytes;      /* to populate */
+    atomic_uint_fast64_t unclaimed_bytes; /* our part of debt->unclaimed_bytes */
+    uint64_t owed_bytes;                  /* our part of debt->freeing_bytes */
     uint32_t n_chunks;
     atomic_uint next_chunk; /* the first that no lane has taken */
     uint32_t n_sealed;      /* chunks that need no more sealing, freeing */
@@ -74,15 +73,19 @@ struct memory_shape {
     enum gttd_memory_class memory_class;
 };
 
-/* Describe memory of this shape and charge it; nothing is allocated yet. -ENOMEM. */
-int memory_create(struct heap *heap, struct worker *worker, struct memory_debt *debt,
-                  struct quota *quota, struct account *account, const struct memory_shape *shape,
-                  struct memory **ret);
+/* Describe memory of this shape and charge it; nothing is allocated yet. Heap and worker are those
+ * of the ballast that it is traded for. -ENOMEM. */
+int memory_create(struct ballast *ballast, struct quota *quota, struct account *account,
+                  const struct memory_shape *shape, struct memory **ret);
 
 /* Of all its chunks. Not while they are the worker's. */
 uint64_t memory_pinned_bytes(const struct memory *memory);
 
-/* Start allocating; done(memory) follows with memory->result and ->why, unless it is discarded. */
+/* It is going to be allocated: whoever asks what is free (debt.h) is to know. */
+void memory_promise(struct memory *memory);
+
+/* Start allocating what was promised; done(memory) follows with memory->result and ->why, unless it
+ * is discarded. */
 void memory_populate(struct memory *memory, void (*done)(struct memory *memory));
 
 /* Start sealing, and storing if that was planned in memory->keep; done(memory) follows with

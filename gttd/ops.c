@@ -125,7 +125,8 @@ static int do_status(struct client *client, const union gttd_msg *msg, struct re
                                   .n_evictions = pool->n_evictions,
                                   .gtt_total_bytes = room.total_bytes,
                                   .gtt_usable_bytes = room.usable_bytes,
-                                  .gtt_used_bytes = room.used_bytes};
+                                  .gtt_used_bytes = room.used_bytes,
+                                  .ballast_bytes = pool->debt.ballast_bytes};
     list_for_each(pos, &pool->segments)
     {
         const struct segment *segment = list_entry(pos, struct segment, link);

@@ -24,7 +24,9 @@ static const struct argp_option table[] = {
      "Listen here; default: the socket systemd passes, $GTTD_SOCKET, /run/gttd/gttd.sock as root, "
      "$XDG_RUNTIME_DIR/gttd.sock",
      0},
-    {"pool", 'p', "SIZE", 0, "Hold at most this much memory (default: no limit but the floor)", 0},
+    {"pool", 'p', "SIZE", 0,
+     "Hold at most this much memory, and reserve it (default: reserve nothing, no limit but the floor)",
+     0},
     {"floor", 'f', "SIZE", 0,
      "Never take the machine below this much free RAM (default: 5 %, at least 2G)", 0},
     {"quota", 'q', "SIZE", 0, "Hold at most this much for one user (default: no limit)", 0},

@@ -448,8 +448,7 @@ int pool_create(struct pool *pool, struct owner *owner, uint32_t serial,
     if (r == 0) {
         const struct memory_shape shape = {segment->id, req->size_bytes, chunk_bytes,
                                            (enum gttd_memory_class)req->memory_class};
-        r = memory_create(pool->heap, pool->worker, &pool->debt, &pool->quota, owner->account,
-                          &shape, &segment->memory);
+        r = memory_create(&pool->ballast, &pool->quota, owner->account, &shape, &segment->memory);
         if (r < 0) {
             pending_destroy(pending);
         }
@@ -461,6 +460,8 @@ int pool_create(struct pool *pool, struct owner *owner, uint32_t serial,
     segment->memory->segment = segment;
     list_append(&pool->memories, &segment->memory->link);
     segment->state = GTTD_POPULATING;
+    memory_promise(segment->memory);
+    pool_trim(pool); /* so that it finds its part of the ballast */
     memory_populate(segment->memory, on_populated);
     return POOL_LATER;
 fail:
@@ -691,6 +692,14 @@ void pool_shut_down(struct pool *pool)
     }
 }
 
+void pool_trim(struct pool *pool)
+{
+    const struct limits *limits = &pool->limits;
+    uint64_t capacity = limits->capacity_bytes, charged = pool->quota.bytes;
+    ballast_aim(&pool->ballast, capacity, capacity > charged ? capacity - charged : 0,
+                limits->floor_bytes);
+}
+
 void pool_init(struct pool *pool, struct heap *heap, struct worker *worker,
                const struct limits *limits)
 {
@@ -698,6 +707,7 @@ void pool_init(struct pool *pool, struct heap *heap, struct worker *worker,
     list_init(&pool->segments);
     list_init(&pool->memories);
     quota_init(&pool->quota);
+    ballast_init(&pool->ballast, heap, worker, &pool->debt);
 }
 
 void pool_finish(struct pool *pool)
@@ -712,5 +722,6 @@ void pool_finish(struct pool *pool)
     {
         memory_destroy(list_entry(memory_pos, struct memory, link));
     }
+    ballast_finish(&pool->ballast);
     quota_finish(&pool->quota);
 }

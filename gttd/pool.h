@@ -21,6 +21,7 @@ struct pool {
     struct limits limits;
     struct quota quota;
     struct memory_debt debt;
+    struct ballast ballast;
     struct list segments; /* struct segment */
     struct list memories; /* struct memory, also such as no segment has any more */
     uint64_t next_id;
@@ -42,6 +43,8 @@ struct pool {
 
 void pool_init(struct pool *pool, struct heap *heap, struct worker *worker,
                const struct limits *limits);
+/* Let the ballast follow what is charged and what the limits are. Call it now and then. */
+void pool_trim(struct pool *pool);
 /* After worker_stop(), with no owner left. */
 void pool_finish(struct pool *pool);
 

@@ -96,8 +96,7 @@ static int take_memory(struct pool *pool, const struct group *group, const struc
                                        (enum gttd_memory_class)record->memory_class};
     AUTO_FREE int *fds = malloc(record->n_chunks * sizeof fds[0]);
     struct memory *memory;
-    if (!fds || memory_create(pool->heap, pool->worker, &pool->debt, &pool->quota, account, &shape,
-                              &memory) < 0) {
+    if (!fds || memory_create(&pool->ballast, &pool->quota, account, &shape, &memory) < 0) {
         return reason_set(why, -ENOMEM, "gttd itself is out of memory");
     }
     bool complete = true;
@@ -244,7 +243,7 @@ static void tidy_anchor(const struct pool *pool)
         }
     }
     if (handles) {
-        anchor_release_others(anchor, handles, n, pool->limits.chunks_max);
+        anchor_release_others(anchor, handles, n, pool->limits.chunks_max + BALLAST_PIECES_MAX);
     }
     free(handles);
 }

@@ -148,7 +148,9 @@ static void server_reap(void *data)
         client_destroy(client);
         server->n_clients--;
     }
-    if (server->draining && list_empty(&server->clients)) {
+    if (!server->draining) {
+        pool_trim(&server->pool);
+    } else if (list_empty(&server->clients)) {
         server->loop->stop = true;
     }
 }

@@ -233,7 +233,7 @@ static void test_race(void)
 int main(void)
 {
     /* the capacity holds the dead filler's memory or the heir's, not both */
-    rig_start(&rig, (const char *[]){"--pool=1024M", NULL});
+    rig_start(&rig, (const char *[]){"--pool=256M", NULL});
     struct rig_count before = rig_count(&rig);
     for (enum stage stage = 0; stage < N_STAGES; stage++) {
         test_takeover(stage);

@@ -123,6 +123,44 @@ static void test_eviction(void)
     rig_stop(&rig);
 }
 
+static void expect_ballast(struct gtt *gtt, uint64_t want)
+{
+    struct gtt_status status = {0};
+    for (int ms = 0; ms < 10000; ms += 10) {
+        CHECK_EQ(gtt_status(gtt, &status), 0);
+        if (status.ballast_bytes == want) {
+            break;
+        }
+        sleep_ms(10);
+    }
+    CHECK_EQ(status.ballast_bytes, want);
+}
+
+/* The pool is really there from the start, is traded for segments, and comes back. */
+static void test_ballast(void)
+{
+    struct gtt_segment *a, *b;
+    struct gtt_status status;
+    rig_start(&rig, (const char *[]){"--pool=200M", NULL});
+    struct gtt *gtt = rig_connect(&rig);
+    expect_ballast(gtt, 200 * MIB);
+    CHECK(rig_logged(&rig, "pool: 200 MiB are reserved"));
+    CHECK_EQ(gtt_status(gtt, &status), 0);
+    CHECK_EQ(status.used_bytes, 0);
+    a = rig_fill(gtt, "a", 50 * MIB, 1);
+    expect_ballast(gtt, 150 * MIB);
+    CHECK_EQ(try_create(gtt, 150 * MIB, &b), 0);
+    expect_ballast(gtt, 0);
+    gtt_segment_close(b);
+    expect_ballast(gtt, 150 * MIB);
+    CHECK_EQ(gtt_segment_verify(a), 0);
+    gtt_segment_close(a);
+    CHECK_EQ(gtt_drop(gtt, "a", 0), 0);
+    expect_ballast(gtt, 200 * MIB);
+    gtt_disconnect(gtt);
+    rig_stop(&rig);
+}
+
 /* Chunks are fds: with 256 of those a user may have 32. Unused segments make way for more of them.
  * Last, for it takes fds from the tests too. */
 static void test_counts(void)
@@ -246,6 +284,7 @@ int main(void)
     test_quota();
     test_floor();
     test_eviction();
+    test_ballast();
     test_users();
     test_counts();
     return 0;

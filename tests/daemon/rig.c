@@ -197,9 +197,25 @@ int rig_raw_greeted(const struct rig *rig)
 
 static bool same_count(const struct rig_count *a, const struct rig_count *b)
 {
-    return a->n_fds == b->n_fds && a->used_bytes == b->used_bytes && a->n_clients == b->n_clients &&
+    return a->n_fds == b->n_fds && a->used_bytes == b->used_bytes &&
+           a->loose_bytes == b->loose_bytes && a->n_clients == b->n_clients &&
            a->n_segments == b->n_segments && a->n_leases == b->n_leases &&
            a->n_waiters == b->n_waiters;
+}
+
+static int count_ballast_fds(const char *proc_fd_dir)
+{
+    int n = 0;
+    DIR *dir = opendir(proc_fd_dir);
+    CHECK(dir);
+    for (struct dirent *entry; (entry = readdir(dir));) {
+        char link[64];
+        ssize_t len = readlinkat(dirfd(dir), entry->d_name, link, sizeof link - 1);
+        link[len < 0 ? 0 : len] = '\0';
+        n += !strncmp(link, "/memfd:gttd:ballast", strlen("/memfd:gttd:ballast"));
+    }
+    closedir(dir);
+    return n;
 }
 
 /* What gttd holds at this moment, without the connection that asks. */
@@ -210,8 +226,11 @@ static struct rig_count count_now(const struct rig *rig)
     struct gtt *gtt = rig_connect(rig);
     CHECK_EQ(gtt_status(gtt, &status), 0);
     snprintf(path, sizeof path, "/proc/%d/fd", (int)rig->pid);
-    struct rig_count count = {.n_fds = count_fds(path) - 1,
+    uint64_t held = status.used_bytes + status.ballast_bytes;
+    struct rig_count count = {.n_fds = count_fds(path) - count_ballast_fds(path) - 1,
                               .used_bytes = status.used_bytes,
+                              .loose_bytes =
+                                  status.capacity_bytes ? status.capacity_bytes - held : 0,
                               .n_clients = status.n_clients - 1,
                               .n_segments = status.n_segments,
                               .n_leases = status.n_leases,
@@ -227,10 +246,10 @@ static struct rig_count count_now(const struct rig *rig)
 struct rig_count rig_count(const struct rig *rig)
 {
     struct rig_count count = count_now(rig);
-    for (int n_same = 1; n_same < 3;) {
+    for (int n_same = 1, ms = 0; n_same < 3 && ms < PATIENCE_MS; ms += 5) {
         sleep_ms(5);
         struct rig_count again = count_now(rig);
-        n_same = same_count(&again, &count) ? n_same + 1 : 1;
+        n_same = same_count(&again, &count) && !again.loose_bytes ? n_same + 1 : 1;
         count = again;
     }
     return count;
@@ -246,8 +265,9 @@ void rig_expect_count(const struct rig *rig, const struct rig_count *want)
         }
         sleep_ms(20);
     }
-    fprintf(stderr, "fds %d, want %d; bytes %llu, want %llu\n", got.n_fds, want->n_fds,
-            (unsigned long long)got.used_bytes, (unsigned long long)want->used_bytes);
+    fprintf(stderr, "fds %d, want %d; bytes %llu, want %llu; loose %llu\n", got.n_fds, want->n_fds,
+            (unsigned long long)got.used_bytes, (unsigned long long)want->used_bytes,
+            (unsigned long long)got.loose_bytes);
     fprintf(stderr, "clients %u, want %u; segments %u, want %u\n", got.n_clients, want->n_clients,
             got.n_segments, want->n_segments);
     CHECK(!"gttd holds what it held before");

@@ -54,10 +54,13 @@ int raw_recv(int sock, union gttd_msg *msg, int *ret_fd);
 /* CHECK that the daemon has hung up (reads off what it sent before). */
 void raw_expect_end(int sock);
 
-/* What gttd holds: open fds, bytes charged, clients besides the one used to ask. */
+/* What gttd holds: open fds (but for ballast, which is in more or fewer pieces at times), bytes
+ * charged, bytes of the pool that are neither charged nor reserved, clients besides the one used to
+ * ask. */
 struct rig_count {
     int n_fds;
     uint64_t used_bytes;
+    uint64_t loose_bytes;
     uint32_t n_clients, n_segments, n_leases, n_waiters;
 };
 struct rig_count rig_count(const struct rig *rig);

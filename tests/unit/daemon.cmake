@@ -1,5 +1,6 @@
 set(here ${CMAKE_CURRENT_LIST_DIR})
 gttd_test(wire_test SOURCES ${here}/wire_test.c LIBS gttd_wire LABELS unit)
+gttd_test(ballast_test SOURCES ${here}/ballast_test.c LIBS gttd_core LABELS unit)
 gttd_test(device_test SOURCES ${here}/device_test.c LIBS gttd_core LABELS unit)
 gttd_test(heap_test SOURCES ${here}/heap_test.c LIBS gttd_core LABELS unit)
 gttd_test(quota_test SOURCES ${here}/quota_test.c LIBS gttd_core LABELS unit)
