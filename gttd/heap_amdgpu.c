@@ -154,7 +154,7 @@ static int gtt_info(struct amdgpu *amdgpu, struct drm_amdgpu_heap_info *ret)
 
 static int room(struct heap *heap, struct heap_room *ret)
 {
-    struct drm_amdgpu_heap_info gtt;
+    struct drm_amdgpu_heap_info gtt = {0};
     int r = gtt_info(driver(heap), &gtt);
     if (r < 0) {
         return r;
@@ -171,7 +171,7 @@ static int room(struct heap *heap, struct heap_room *ret)
 
 static int count_pinned(void *data, uint64_t *ret_bytes)
 {
-    struct drm_amdgpu_heap_info gtt;
+    struct drm_amdgpu_heap_info gtt = {0};
     int r = gtt_info(data, &gtt);
     if (r == 0) {
         *ret_bytes = gtt.total_heap_size - gtt.usable_heap_size;
