@@ -19,7 +19,10 @@ int gtt_status(struct gtt *gtt, struct gtt_status *ret)
 {
     struct gttd_plain req;
     union gttd_msg msg;
-    int r = gtt_call(gtt, &req.hdr, sizeof req, GTTD_OP_STATUS, "status", &msg, NULL);
+    int r;
+    do {
+        r = gtt_call(gtt, &req.hdr, sizeof req, GTTD_OP_STATUS, "status", &msg, NULL);
+    } while (r == -ERESTART);
     if (r == 0) {
         const struct gttd_status_rsp *rsp = &msg.status_rsp;
         *ret = (struct gtt_status){.capacity_bytes = rsp->capacity_bytes,
@@ -51,7 +54,10 @@ static int next_page(struct gtt *gtt, uint64_t cursor)
 {
     struct gttd_list_req req = {.cursor = cursor};
     union gttd_msg msg;
-    int r = gtt_call(gtt, &req.hdr, sizeof req, GTTD_OP_LIST, "list", &msg, NULL);
+    int r;
+    do {
+        r = gtt_call(gtt, &req.hdr, sizeof req, GTTD_OP_LIST, "list", &msg, NULL);
+    } while (r == -ERESTART);
     if (r == 0) {
         gtt->list = msg.list_rsp;
         gtt->list_at = 0;
@@ -101,14 +107,23 @@ int gtt_drop(struct gtt *gtt, const char *name, uint32_t flags)
     struct gttd_drop_req req = {.flags = flags};
     union gttd_msg msg;
     int r = gtt_copy_name(gtt, name, req.name);
-    return r < 0 ? r : gtt_call(gtt, &req.hdr, sizeof req, GTTD_OP_DROP, name, &msg, NULL);
+    if (r < 0) {
+        return r;
+    }
+    do {
+        r = gtt_call(gtt, &req.hdr, sizeof req, GTTD_OP_DROP, name, &msg, NULL);
+    } while (r == -ERESTART);
+    return r;
 }
 
 int gtt_drop_id(struct gtt *gtt, uint64_t id, uint32_t flags)
 {
     struct gttd_drop_req req = {.id = id, .flags = flags};
     union gttd_msg msg;
-    return gtt_call(gtt, &req.hdr, sizeof req, GTTD_OP_DROP, "drop", &msg, NULL);
+    int r = gtt_call(gtt, &req.hdr, sizeof req, GTTD_OP_DROP, "drop", &msg, NULL);
+    return r == -ERESTART /* and the id may be another's now */
+               ? gtt_fail(gtt, -ECONNRESET, "drop: gttd has restarted; look again what there is")
+               : r;
 }
 
 int gtt_watch(struct gtt *gtt)
@@ -121,7 +136,24 @@ int gtt_watch(struct gtt *gtt)
             return gtt_fail(gtt, -ENOMEM, "out of memory");
         }
     }
-    return gtt_call(gtt, &req.hdr, sizeof req, GTTD_OP_WATCH, "watch", &msg, NULL);
+    int r;
+    do {
+        r = gtt_call(gtt, &req.hdr, sizeof req, GTTD_OP_WATCH, "watch", &msg, NULL);
+    } while (r == -ERESTART);
+    gtt->watching = gtt->watching || r == 0;
+    return r;
+}
+
+int gtt_renew_watch(struct gtt *gtt)
+{
+    struct gttd_plain req;
+    union gttd_msg msg;
+    if (!gtt->watching) {
+        return 0;
+    }
+    const struct gttd_event lost = {.kind = GTTD_EVENT_LOST};
+    gtt_keep_event(gtt, &lost); /* before what is new */
+    return gtt_call_once(gtt, &req.hdr, sizeof req, GTTD_OP_WATCH, "watch", &msg, NULL);
 }
 
 int gtt_next_event(struct gtt *gtt, int timeout_ms, struct gtt_event *ret_event)
@@ -134,8 +166,11 @@ int gtt_next_event(struct gtt *gtt, int timeout_ms, struct gtt_event *ret_event)
         gtt->n_events_lost = 0;
         return 0;
     }
-    if (!gtt->n_events) {
+    while (!gtt->n_events) {
         int r = gtt_receive_event(gtt, timeout_ms);
+        if (r == -ECONNRESET && gtt->link == LINK_BROKEN) {
+            r = gtt_restore(gtt, timeout_ms); /* which leaves an event */
+        }
         if (r < 0) {
             return r;
         }

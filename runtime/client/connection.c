@@ -14,7 +14,7 @@
 
 #include "gttd_util.h"
 
-#define HELLO_TIMEOUT_MS 5000
+#define CONNECT_TIMEOUT_MS 5000
 
 static _Thread_local char connect_error[512];
 
@@ -42,6 +42,7 @@ int gtt_fd(const struct gtt *gtt)
 int gtt_lost(struct gtt *gtt, int r, const char *why)
 {
     close_fdp(&gtt->fd);
+    gtt->link = LINK_ENDED;
     gtt->lost_errno = r;
     return gtt_fail(gtt, r, "gttd at %s: %s", gtt->path, why);
 }
@@ -57,18 +58,31 @@ int gtt_copy_name(struct gtt *gtt, const char *name, char ret[static GTTD_NAME_S
     return 0;
 }
 
-static int64_t now_ms(void)
+int64_t gtt_now_ms(void)
 {
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC, &ts);
     return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
+static int say_lost(struct gtt *gtt)
+{
+    return gtt_fail(gtt, gtt->link == LINK_BROKEN ? -ECONNRESET : gtt->lost_errno,
+                    "gttd at %s: the connection was lost", gtt->path);
+}
+
+/* gttd has ended the connection: another gttd may go on with it. */
+static int say_broken(struct gtt *gtt)
+{
+    gtt->link = LINK_BROKEN;
+    return gtt_fail(gtt, -ECONNRESET, "gttd at %s: it has ended the connection", gtt->path);
+}
+
 int gtt_request(struct gtt *gtt, struct gttd_hdr *req, size_t size, enum gttd_op op,
                 uint32_t *ret_serial)
 {
-    if (gtt->fd < 0) {
-        return gtt_fail(gtt, gtt->lost_errno, "gttd at %s: the connection was lost", gtt->path);
+    if (gtt->link != LINK_UP) {
+        return say_lost(gtt);
     }
     gtt->last_serial = gtt->last_serial == UINT32_MAX ? 1 : gtt->last_serial + 1;
     *req = gttd_header(size, op, gtt->last_serial);
@@ -85,10 +99,10 @@ int gtt_request(struct gtt *gtt, struct gttd_hdr *req, size_t size, enum gttd_op
     return 0;
 }
 
-static void keep_event(struct gtt *gtt, const struct gttd_event *event)
+void gtt_keep_event(struct gtt *gtt, const struct gttd_event *event)
 {
     if (!gtt->events || gtt->n_events == GTT_EVENTS_MAX) {
-        gtt->n_events_lost += event->kind == GTTD_EVENT_LOST ? event->n_lost : 1;
+        gtt->n_events_lost += event->kind == GTTD_EVENT_LOST && event->n_lost ? event->n_lost : 1;
         return;
     }
     gtt->events[(gtt->events_first + gtt->n_events++) % GTT_EVENTS_MAX] = *event;
@@ -121,15 +135,15 @@ static int receive_message(struct gtt *gtt, int timeout_ms, union gttd_msg *msg,
 {
     size_t size;
     AUTO_FD fd = -1;
-    if (gtt->fd < 0) {
-        return gtt_fail(gtt, gtt->lost_errno, "gttd at %s: the connection was lost", gtt->path);
+    if (gtt->link != LINK_UP) {
+        return say_lost(gtt);
     }
     int r = receive(gtt, timeout_ms, msg, &size, &fd);
     if (r == -ETIMEDOUT) {
         return gtt_fail(gtt, r, "gttd at %s: no answer in time", gtt->path);
     }
     if (r == -ECONNRESET) {
-        return gtt_lost(gtt, r, "it has ended the connection");
+        return say_broken(gtt);
     }
     if (r < 0) {
         return gtt_lost(gtt, r, strerror(-r));
@@ -142,7 +156,7 @@ static int receive_message(struct gtt *gtt, int timeout_ms, union gttd_msg *msg,
         return gtt_lost(gtt, -EPROTO, "an fd too many or none where one belongs");
     }
     if (msg->hdr.op == GTTD_OP_EVENT) {
-        keep_event(gtt, &msg->event);
+        gtt_keep_event(gtt, &msg->event);
         return 1;
     }
     *ret_fd = take_fd(&fd);
@@ -152,11 +166,11 @@ static int receive_message(struct gtt *gtt, int timeout_ms, union gttd_msg *msg,
 int gtt_reply(struct gtt *gtt, enum gttd_op op, uint32_t serial, int timeout_ms, const char *what,
               union gttd_msg *ret, int *ret_fd)
 {
-    int64_t deadline_ms = now_ms() + timeout_ms;
+    int64_t deadline_ms = gtt_now_ms() + timeout_ms;
     AUTO_FD fd = -1;
     int r;
     do {
-        int64_t left_ms = timeout_ms < 0 ? -1 : deadline_ms - now_ms();
+        int64_t left_ms = timeout_ms < 0 ? -1 : deadline_ms - gtt_now_ms();
         left_ms = timeout_ms >= 0 && left_ms < 0 ? 0 : left_ms;
         r = receive_message(gtt, (int)left_ms, ret, &fd);
     } while (r == 1);
@@ -175,12 +189,39 @@ int gtt_reply(struct gtt *gtt, enum gttd_op op, uint32_t serial, int timeout_ms,
     return 0;
 }
 
-int gtt_call(struct gtt *gtt, struct gttd_hdr *req, size_t size, enum gttd_op op, const char *what,
-             union gttd_msg *ret, int *ret_fd)
+int gtt_call_once(struct gtt *gtt, struct gttd_hdr *req, size_t size, enum gttd_op op,
+                  const char *what, union gttd_msg *ret, int *ret_fd)
 {
     uint32_t serial;
     int r = gtt_request(gtt, req, size, op, &serial);
     return r < 0 ? r : gtt_reply(gtt, op, serial, -1, what, ret, ret_fd);
+}
+
+int gtt_after(struct gtt *gtt, int r)
+{
+    char said[sizeof gtt->error];
+    if (r != -ECONNRESET && r != -ESHUTDOWN) {
+        return r;
+    }
+    if (gtt->link == LINK_UP) { /* -ESHUTDOWN: it is about to end the connection */
+        gtt->link = LINK_BROKEN;
+    }
+    if (gtt->link == LINK_ENDED) {
+        return r;
+    }
+    memcpy(said, gtt->error, sizeof said);
+    int r_restore = gtt_restore(gtt, -1);
+    if (r_restore == -ECONNRESET && r == -ESHUTDOWN) {
+        memcpy(gtt->error, said, sizeof said);
+        return r;
+    }
+    return r_restore < 0 ? r_restore : -ERESTART;
+}
+
+int gtt_call(struct gtt *gtt, struct gttd_hdr *req, size_t size, enum gttd_op op, const char *what,
+             union gttd_msg *ret, int *ret_fd)
+{
+    return gtt_after(gtt, gtt_call_once(gtt, req, size, op, what, ret, ret_fd));
 }
 
 int gtt_receive_event(struct gtt *gtt, int timeout_ms)
@@ -192,19 +233,15 @@ int gtt_receive_event(struct gtt *gtt, int timeout_ms)
     return r == 0 ? gtt_lost(gtt, -EPROTO, "an answer to no request") : r < 0 ? r : 0;
 }
 
-static int say_hello(struct gtt *gtt, const char *label)
+static int say_hello(struct gtt *gtt, int timeout_ms)
 {
     struct gttd_hello_req req = {0};
     union gttd_msg rsp;
     uint32_t serial;
-    size_t size = strnlen(label, sizeof req.label);
-    if (size == sizeof req.label) {
-        return gtt_fail(gtt, -EINVAL, "a label has at most %zu bytes", sizeof req.label - 1);
-    }
-    memcpy(req.label, label, size);
+    memcpy(req.label, gtt->label, sizeof req.label);
     int r = gtt_request(gtt, &req.hdr, sizeof req, GTTD_OP_HELLO, &serial);
     if (r == 0) {
-        r = gtt_reply(gtt, GTTD_OP_HELLO, serial, HELLO_TIMEOUT_MS, gtt->path, &rsp, NULL);
+        r = gtt_reply(gtt, GTTD_OP_HELLO, serial, timeout_ms, gtt->path, &rsp, NULL);
     }
     if (r == 0) {
         gtt->hello = rsp.hello_rsp;
@@ -212,8 +249,7 @@ static int say_hello(struct gtt *gtt, const char *label)
     return r;
 }
 
-/* Connect to gtt->path and greet. */
-static int try_path(struct gtt *gtt, const char *label)
+int gtt_dial(struct gtt *gtt, int hello_timeout_ms)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
     memcpy(addr.sun_path, gtt->path, sizeof addr.sun_path);
@@ -224,7 +260,7 @@ static int try_path(struct gtt *gtt, const char *label)
         return gtt_fail(gtt, -errno, "socket: %s", strerror(errno));
     }
     /* for connect(), which waits while a gttd that hangs has a full backlog; and not for sending */
-    struct timeval limit = {.tv_sec = HELLO_TIMEOUT_MS / 1000}, no_limit = {0};
+    struct timeval limit = {.tv_sec = CONNECT_TIMEOUT_MS / 1000}, no_limit = {0};
     setsockopt(gtt->fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
     int r;
     do {
@@ -235,7 +271,8 @@ static int try_path(struct gtt *gtt, const char *label)
         return gtt_fail(gtt, r, "no gttd at %s: %s", gtt->path, strerror(-r));
     }
     setsockopt(gtt->fd, SOL_SOCKET, SO_SNDTIMEO, &no_limit, sizeof no_limit);
-    return say_hello(gtt, label);
+    gtt->link = LINK_UP;
+    return say_hello(gtt, hello_timeout_ms);
 }
 
 static int set_path(struct gtt *gtt, const char *dir, const char *file)
@@ -247,7 +284,7 @@ static int set_path(struct gtt *gtt, const char *dir, const char *file)
     return 0;
 }
 
-static int try_paths(struct gtt *gtt, const char *socket_path, const char *label)
+static int try_paths(struct gtt *gtt, const char *socket_path)
 {
     const char *env = secure_getenv("GTTD_SOCKET");
     const char *runtime_dir = secure_getenv("XDG_RUNTIME_DIR");
@@ -255,13 +292,13 @@ static int try_paths(struct gtt *gtt, const char *socket_path, const char *label
     int r;
     if (only) {
         r = set_path(gtt, only, "");
-        return r < 0 ? r : try_path(gtt, label);
+        return r < 0 ? r : gtt_dial(gtt, CONNECT_TIMEOUT_MS);
     }
     char user_error[sizeof gtt->error] = "";
     if (runtime_dir && *runtime_dir) {
         r = set_path(gtt, runtime_dir, "/gttd.sock");
         if (r == 0) {
-            r = try_path(gtt, label);
+            r = gtt_dial(gtt, CONNECT_TIMEOUT_MS);
         }
         if (r == 0) {
             return 0;
@@ -270,9 +307,19 @@ static int try_paths(struct gtt *gtt, const char *socket_path, const char *label
     }
     r = set_path(gtt, "/run/gttd", "/gttd.sock");
     if (r == 0) {
-        r = try_path(gtt, label);
+        r = gtt_dial(gtt, CONNECT_TIMEOUT_MS);
     }
     return r < 0 ? gtt_fail(gtt, r, "%.250s%.250s", user_error, gtt->error) : 0;
+}
+
+static int set_label(struct gtt *gtt, const char *label)
+{
+    size_t size = strnlen(label, sizeof gtt->label);
+    if (size == sizeof gtt->label) {
+        return gtt_fail(gtt, -EINVAL, "a label has at most %zu bytes", sizeof gtt->label - 1);
+    }
+    memcpy(gtt->label, label, size);
+    return 0;
 }
 
 int gtt_connect(const char *socket_path, const char *label, struct gtt **ret)
@@ -283,7 +330,11 @@ int gtt_connect(const char *socket_path, const char *label, struct gtt **ret)
         return -ENOMEM;
     }
     gtt->fd = -1;
-    int r = try_paths(gtt, socket_path, label ? label : "");
+    gtt->link = LINK_ENDED;
+    int r = set_label(gtt, label ? label : "");
+    if (r == 0) {
+        r = try_paths(gtt, socket_path);
+    }
     if (r < 0) {
         memcpy(connect_error, gtt->error, sizeof connect_error);
         gtt_disconnect(gtt);

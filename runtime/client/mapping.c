@@ -3,6 +3,7 @@
 #include "mapping.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -10,33 +11,47 @@
 #include "gttd_util.h"
 #include "gttd_wire.h"
 
+static int *no_fds(uint32_t n_chunks)
+{
+    int *fds = malloc(n_chunks * sizeof fds[0]);
+    for (uint32_t i = 0; fds && i < n_chunks; i++) {
+        fds[i] = -1;
+    }
+    return fds;
+}
+
 int mapping_init(struct mapping *mapping, uint64_t size_bytes, uint64_t chunk_bytes,
                  uint32_t n_chunks)
 {
     *mapping = (struct mapping){.size_bytes = size_bytes,
                                 .chunk_bytes = chunk_bytes,
-                                .n_chunks = n_chunks};
-    mapping->fds = malloc(n_chunks * sizeof mapping->fds[0]);
-    if (!mapping->fds) {
-        return -ENOMEM;
-    }
-    for (uint32_t i = 0; i < n_chunks; i++) {
-        mapping->fds[i] = -1;
-    }
-    return 0;
+                                .n_chunks = n_chunks,
+                                .fds = no_fds(n_chunks)};
+    return mapping->fds ? 0 : -ENOMEM;
 }
 
-void mapping_close_fds(struct mapping *mapping)
+int *mapping_swap_fds(struct mapping *mapping, int *fds)
 {
-    for (uint32_t i = 0; mapping->fds && i < mapping->n_chunks; i++) {
-        close_fdp(&mapping->fds[i]);
+    int *old = mapping->fds;
+    fds = fds ? fds : no_fds(mapping->n_chunks);
+    if (!fds) {
+        return NULL;
     }
+    mapping->fds = fds;
+    return old;
+}
+
+void mapping_free_fds(const struct mapping *mapping, int *fds)
+{
+    for (uint32_t i = 0; fds && i < mapping->n_chunks; i++) {
+        close_fdp(&fds[i]);
+    }
+    free(fds);
 }
 
 void mapping_finish(struct mapping *mapping)
 {
-    mapping_close_fds(mapping);
-    free(mapping->fds);
+    mapping_free_fds(mapping, mapping->fds);
     if (mapping->base) {
         munmap(mapping->base, mapping->size_bytes);
     }
@@ -71,6 +86,24 @@ static int reserve(struct mapping *mapping)
     return 0;
 }
 
+/* Linux before 6.7 maps a write-sealed memfd only through an fd that is read-only itself. */
+static int map_chunk(void *at, uint64_t size, int prot, int fd)
+{
+    if (mmap(at, size, prot, MAP_SHARED | MAP_FIXED, fd, 0) != MAP_FAILED) {
+        return 0;
+    }
+    if (errno != EPERM || (prot & PROT_WRITE)) {
+        return -errno;
+    }
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    AUTO_FD read_only = open(path, O_RDONLY | O_CLOEXEC);
+    if (read_only < 0) {
+        return -errno;
+    }
+    return mmap(at, size, prot, MAP_SHARED | MAP_FIXED, read_only, 0) == MAP_FAILED ? -errno : 0;
+}
+
 int mapping_map(struct mapping *mapping, bool writable)
 {
     int r = mapping->base ? 0 : reserve(mapping);
@@ -81,8 +114,8 @@ int mapping_map(struct mapping *mapping, bool writable)
     for (uint32_t i = 0; i < mapping->n_chunks; i++) {
         uint64_t size = gttd_chunk_size(mapping->size_bytes, mapping->chunk_bytes, i);
         uint8_t *at = mapping->base + (uint64_t)i * mapping->chunk_bytes;
-        if (mmap(at, size, prot, MAP_SHARED | MAP_FIXED, mapping->fds[i], 0) == MAP_FAILED) {
-            r = -errno;
+        r = map_chunk(at, size, prot, mapping->fds[i]);
+        if (r < 0) {
             mapping_unmap(mapping);
             return r;
         }

@@ -31,6 +31,10 @@ bool mapping_fits(const struct mapping *mapping, uint32_t index, int fd);
 int mapping_map(struct mapping *mapping, bool writable);
 /* Take the chunks out again and keep the address space. */
 int mapping_unmap(struct mapping *mapping);
-void mapping_close_fds(struct mapping *mapping);
+
+/* Put other fds in the place of its fds, which are returned: the caller's, to swap back or to free.
+ * NULL means none yet, and is returned if there is no memory for that. */
+int *mapping_swap_fds(struct mapping *mapping, int *fds);
+void mapping_free_fds(const struct mapping *mapping, int *fds); /* and close them; accepts NULL */
 
 #endif

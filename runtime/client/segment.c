@@ -18,6 +18,9 @@ static_assert(GTT_METADATA_MAX == GTTD_METADATA_MAX && GTT_DIGEST_SIZE == GTTD_D
 
 struct gtt_segment {
     struct gtt *gtt;
+    struct gtt_segment *next; /* gtt::segments */
+    char name[GTTD_NAME_SIZE];
+    bool held; /* gttd knows of this hold; not so if it restarted and does not have it any more */
     uint64_t id;
     bool sealed;
     bool immutable;
@@ -31,23 +34,27 @@ struct gtt_segment {
 
 static void forget_segment(struct gtt_segment *segment)
 {
-    if (segment) {
-        mapping_finish(&segment->mapping);
-        free(segment);
+    struct gtt_segment **at = &segment->gtt->segments;
+    while (*at != segment) {
+        at = &(*at)->next;
     }
+    *at = segment->next;
+    mapping_finish(&segment->mapping);
+    free(segment);
 }
 
-/* Tell gttd that this connection does not want id any more; a lost connection has told it already.
+/* Tell gttd that this connection does not want id any more; the end of a connection says so, too.
  */
 static int close_id(struct gtt *gtt, uint64_t id, const char *what)
 {
     struct gttd_close_req req = {.id = id};
     union gttd_msg msg;
-    return gtt_call(gtt, &req.hdr, sizeof req, GTTD_OP_CLOSE, what, &msg, NULL);
+    int r = gtt_call_once(gtt, &req.hdr, sizeof req, GTTD_OP_CLOSE, what, &msg, NULL);
+    return r == -ECONNRESET ? 0 : r;
 }
 
-static int new_segment(struct gtt *gtt, uint64_t id, uint64_t size_bytes, uint64_t chunk_bytes,
-                       uint32_t n_chunks, struct gtt_segment **ret)
+static int new_segment(struct gtt *gtt, const char *name, uint64_t id, uint64_t size_bytes,
+                       uint64_t chunk_bytes, uint32_t n_chunks, struct gtt_segment **ret)
 {
     struct gtt_segment *segment = calloc(1, sizeof *segment);
     int r = segment ? mapping_init(&segment->mapping, size_bytes, chunk_bytes, n_chunks) : -ENOMEM;
@@ -59,6 +66,10 @@ static int new_segment(struct gtt *gtt, uint64_t id, uint64_t size_bytes, uint64
     segment->gtt = gtt;
     segment->id = id;
     segment->uid = geteuid(); /* unless OPEN says otherwise */
+    segment->held = true;
+    strcpy(segment->name, name);
+    segment->next = gtt->segments;
+    gtt->segments = segment;
     *ret = segment;
     return 0;
 }
@@ -79,28 +90,28 @@ static int add_claim(struct gtt *gtt, uint64_t id, const char *name)
     return 1;
 }
 
-/* Returns its id, 0 if there is none. */
-static uint64_t remove_claim(struct gtt *gtt, const char *name)
+/* False: there is none. *ret_id is 0 if gttd does not know of it any more. */
+static bool remove_claim(struct gtt *gtt, const char *name, uint64_t *ret_id)
 {
     for (struct claim **at = &gtt->claims; *at; at = &(*at)->next) {
         struct claim *claim = *at;
         if (!strcmp(claim->name, name)) {
-            uint64_t id = claim->id;
+            *ret_id = claim->id;
             *at = claim->next;
             free(claim);
-            return id;
+            return true;
         }
     }
-    return 0;
+    return false;
 }
 
 int gtt_abandon(struct gtt *gtt, const char *name)
 {
-    uint64_t id = name ? remove_claim(gtt, name) : 0;
-    if (!id) {
+    uint64_t id;
+    if (!name || !remove_claim(gtt, name, &id)) {
         return gtt_fail(gtt, -ENOENT, "%s: not claimed by this connection", name ? name : "");
     }
-    return close_id(gtt, id, name);
+    return id ? close_id(gtt, id, name) : 0;
 }
 
 /* ---- open, create, close ---- */
@@ -117,7 +128,7 @@ static int cancel_open(struct gtt *gtt, uint32_t serial, const char *name, union
     }
     int r_open = gtt_reply(gtt, GTTD_OP_OPEN, serial, CANCEL_TIMEOUT_MS, name, msg, NULL);
     r = r_open;
-    if (r_open != -ETIMEDOUT && gtt->fd >= 0) {
+    if (r_open != -ETIMEDOUT && gtt->link == LINK_UP) {
         char open_error[sizeof gtt->error];
         memcpy(open_error, gtt->error, sizeof open_error);
         r = gtt_reply(gtt, GTTD_OP_CLOSE, close_serial, CANCEL_TIMEOUT_MS, name, &closed, NULL);
@@ -133,26 +144,35 @@ static int cancel_open(struct gtt *gtt, uint32_t serial, const char *name, union
     return r;
 }
 
+/* timeout_ms -1: for ever. */
+static int open_once(struct gtt *gtt, struct gttd_open_req *req, int timeout_ms,
+                     union gttd_msg *msg)
+{
+    uint32_t serial;
+    int r = gtt_request(gtt, &req->hdr, sizeof *req, GTTD_OP_OPEN, &serial);
+    if (r == 0) {
+        r = gtt_reply(gtt, GTTD_OP_OPEN, serial, timeout_ms, req->name, msg, NULL);
+    }
+    return r == -ETIMEDOUT ? cancel_open(gtt, serial, req->name, msg) : r;
+}
+
 int gtt_open(struct gtt *gtt, const char *name, uint32_t flags, int timeout_ms,
              struct gtt_segment **ret_segment)
 {
     struct gttd_open_req req = {.flags = flags};
     union gttd_msg msg;
-    uint32_t serial;
     struct gtt_segment *segment;
+    bool waits = (flags & GTT_OPEN_WAIT) && timeout_ms >= 0;
+    int64_t deadline_ms = gtt_now_ms() + timeout_ms;
     int r = gtt_copy_name(gtt, name, req.name);
     if (r < 0) {
         return r;
     }
-    r = gtt_request(gtt, &req.hdr, sizeof req, GTTD_OP_OPEN, &serial);
-    if (r < 0) {
-        return r;
-    }
-    bool waits = (flags & GTT_OPEN_WAIT) && timeout_ms >= 0;
-    r = gtt_reply(gtt, GTTD_OP_OPEN, serial, waits ? timeout_ms : -1, name, &msg, NULL);
-    if (r == -ETIMEDOUT) {
-        r = cancel_open(gtt, serial, name, &msg);
-    }
+    do {
+        int64_t left_ms = deadline_ms - gtt_now_ms();
+        r = open_once(gtt, &req, !waits ? -1 : left_ms > 0 ? (int)left_ms : 0, &msg);
+        r = gtt_after(gtt, r);
+    } while (r == -ERESTART);
     if (r < 0) {
         return r;
     }
@@ -160,7 +180,7 @@ int gtt_open(struct gtt *gtt, const char *name, uint32_t flags, int timeout_ms,
     if (rsp->role == GTTD_ROLE_FILLER) {
         return add_claim(gtt, rsp->id, name);
     }
-    r = new_segment(gtt, rsp->id, rsp->size_bytes, rsp->chunk_bytes, rsp->n_chunks, &segment);
+    r = new_segment(gtt, name, rsp->id, rsp->size_bytes, rsp->chunk_bytes, rsp->n_chunks, &segment);
     if (r < 0) {
         return r;
     }
@@ -187,22 +207,28 @@ int gtt_create(struct gtt *gtt, const struct gtt_create_params *params,
     if (r < 0) {
         return r;
     }
-    r = gtt_call(gtt, &req.hdr, sizeof req, GTTD_OP_CREATE,
-                 params->name ? params->name : "an anonymous segment", &msg, NULL);
+    do {
+        r = gtt_call(gtt, &req.hdr, sizeof req, GTTD_OP_CREATE,
+                     params->name ? params->name : "an anonymous segment", &msg, NULL);
+    } while (r == -ERESTART);
     if (r < 0) {
         return r;
     }
     const struct gttd_create_rsp *rsp = &msg.create_rsp;
+    uint64_t claim_id;
     if (params->name) {
-        remove_claim(gtt, params->name);
+        remove_claim(gtt, params->name, &claim_id);
     }
-    return new_segment(gtt, rsp->id, rsp->size_bytes, rsp->chunk_bytes, rsp->n_chunks, ret_segment);
+    return new_segment(gtt, req.name, rsp->id, rsp->size_bytes, rsp->chunk_bytes, rsp->n_chunks,
+                       ret_segment);
 }
 
 void gtt_segment_close(struct gtt_segment *segment)
 {
     if (segment) {
-        close_id(segment->gtt, segment->id, "close");
+        if (segment->held) {
+            close_id(segment->gtt, segment->id, "close");
+        }
         forget_segment(segment);
     }
 }
@@ -216,10 +242,74 @@ void gtt_segment_get_info(const struct gtt_segment *segment, struct gtt_segment_
                                      .metadata_size = segment->metadata_size,
                                      .uid = segment->uid,
                                      .sealed = segment->sealed,
+                                     .held = segment->held,
                                      .immutable = segment->immutable,
                                      .write_combined = segment->write_combined,
                                      .digest = segment->digest,
                                      .metadata = segment->metadata};
+}
+
+/* ---- after a restart ---- */
+
+/* Get a lease of the sealed segment of this name if it is the same as ours. */
+static int lease_again(struct gtt_segment *segment)
+{
+    struct gtt *gtt = segment->gtt;
+    struct gttd_open_req req = {.flags = segment->uid == geteuid() ? GTTD_OPEN_OWN : 0};
+    union gttd_msg msg;
+    memcpy(req.name, segment->name, sizeof req.name);
+    segment->held = false;
+    int r = gtt_call_once(gtt, &req.hdr, sizeof req, GTTD_OP_OPEN, segment->name, &msg, NULL);
+    if (r < 0) {
+        return r;
+    }
+    const struct gttd_open_rsp *rsp = &msg.open_rsp;
+    if (rsp->size_bytes != segment->mapping.size_bytes ||
+        rsp->chunk_bytes != segment->mapping.chunk_bytes || rsp->uid != segment->uid ||
+        memcmp(rsp->digest, segment->digest, sizeof segment->digest) != 0) {
+        r = close_id(gtt, rsp->id, segment->name);
+        return r < 0 ? r : gtt_fail(gtt, -ESTALE, "%s: it is another one now", segment->name);
+    }
+    segment->id = rsp->id;
+    segment->immutable = rsp->flags & GTTD_SEGMENT_IMMUTABLE;
+    segment->held = true;
+    return 0;
+}
+
+int gtt_renew_segments(struct gtt *gtt)
+{
+    for (struct gtt_segment *segment = gtt->segments; segment; segment = segment->next) {
+        segment->held = false;
+    }
+    for (struct gtt_segment *segment = gtt->segments; segment; segment = segment->next) {
+        if (segment->sealed) {
+            lease_again(segment);
+        }
+        if (gtt->link != LINK_UP) {
+            return -ECONNRESET;
+        }
+    }
+    return 0;
+}
+
+static int say_not_held(const struct gtt_segment *segment)
+{
+    return segment->sealed
+               ? gtt_fail(segment->gtt, -ESTALE,
+                          "%s: gttd has restarted and does not have it any more", segment->name)
+               : gtt_fail(segment->gtt, -ECONNRESET,
+                          "%s: gttd has restarted while it was being filled: create it again",
+                          segment->name[0] ? segment->name : "an anonymous segment");
+}
+
+int gtt_check_held(struct gtt *gtt)
+{
+    for (const struct gtt_segment *segment = gtt->segments; segment; segment = segment->next) {
+        if (segment->sealed && !segment->held) {
+            return say_not_held(segment);
+        }
+    }
+    return 0;
 }
 
 /* ---- chunks and mapping ---- */
@@ -232,10 +322,15 @@ int gtt_segment_chunk_fd(struct gtt_segment *segment, uint32_t index, int *ret_f
         return gtt_fail(gtt, -EINVAL, "chunk %u of %u", index, mapping->n_chunks);
     }
     if (mapping->fds[index] < 0) {
-        struct gttd_chunk_req req = {.id = segment->id, .index = index};
         union gttd_msg msg;
         AUTO_FD fd = -1;
-        int r = gtt_call(gtt, &req.hdr, sizeof req, GTTD_OP_CHUNK, "chunk", &msg, &fd);
+        int r;
+        do {
+            struct gttd_chunk_req req = {.id = segment->id, .index = index};
+            r = segment->held
+                    ? gtt_call(gtt, &req.hdr, sizeof req, GTTD_OP_CHUNK, "chunk", &msg, &fd)
+                    : say_not_held(segment);
+        } while (r == -ERESTART);
         if (r < 0) {
             return r;
         }
@@ -299,16 +394,37 @@ static int call_seal(struct gtt_segment *segment, const struct gttd_seal_req *fi
 {
     struct gttd_seal_req req = *filled;
     union gttd_msg msg;
-    int r = gtt_call(segment->gtt, &req.hdr, sizeof req, GTTD_OP_SEAL, "seal", &msg, NULL);
+    memcpy(segment->digest, req.digest, sizeof segment->digest);
+    int r = segment->held
+                ? gtt_call(segment->gtt, &req.hdr, sizeof req, GTTD_OP_SEAL, "seal", &msg, NULL)
+                : say_not_held(segment);
+    if (r == 0) {
+        segment->immutable = msg.seal_rsp.flags & GTTD_SEGMENT_IMMUTABLE;
+    }
+    /* a gttd that ended meanwhile may have sealed and stored it and only not said so */
+    if (r == -ERESTART && (r = lease_again(segment)) < 0) {
+        r = say_not_held(segment);
+    }
     if (r == 0) {
         segment->sealed = true;
-        segment->immutable = msg.seal_rsp.flags & GTTD_SEGMENT_IMMUTABLE;
         segment->metadata_size = req.metadata_size;
-        memcpy(segment->digest, req.digest, sizeof segment->digest);
         memcpy(segment->metadata, req.metadata, sizeof segment->metadata);
-        mapping_close_fds(&segment->mapping); /* gttd has read-only ones now */
     }
     return r;
+}
+
+/*
+ * Since the seal gttd has other fds, read-only ones where there is such a thing. For a mapping they
+ * are fetched at once; if they cannot be had, the old ones are of the same memory.
+ */
+static void renew_fds(struct gtt_segment *segment, bool for_mapping)
+{
+    struct mapping *mapping = &segment->mapping;
+    int *old = mapping_swap_fds(mapping, NULL);
+    if (old && for_mapping && fetch_chunks(segment) < 0) {
+        old = mapping_swap_fds(mapping, old);
+    }
+    mapping_free_fds(mapping, old);
 }
 
 int gtt_segment_seal(struct gtt_segment *segment, const uint8_t *digest, const void *metadata,
@@ -343,15 +459,15 @@ int gtt_segment_seal(struct gtt_segment *segment, const uint8_t *digest, const v
         }
     }
     r = call_seal(segment, &req);
-    if (!was_mapped) {
-        return r;
+    if (r == 0) {
+        renew_fds(segment, was_mapped);
     }
-    int r_map = r == 0 ? fetch_chunks(segment) : 0;
-    if (r_map == 0) {
-        r_map = mapping_map(mapping, r < 0 && was_writable);
-        if (r_map < 0) {
-            gtt_fail(gtt, r_map, "mapping a segment again: %s", strerror(-r_map));
-        }
+    int r_map = was_mapped ? mapping_map(mapping, r < 0 && was_writable) : 0;
+    if (r_map == -EPERM) { /* it did not come to the end, but the kernel has sealed the memory */
+        r_map = mapping_map(mapping, false);
+    }
+    if (r_map < 0) {
+        gtt_fail(gtt, r_map, "mapping a segment again: %s", strerror(-r_map));
     }
     return r < 0 ? r : r_map;
 }

@@ -159,6 +159,11 @@ void llm_engine_close(struct llm_engine *engine)
     free(engine);
 }
 
+int llm_engine_hold(struct llm_engine *engine, struct err *err)
+{
+    return weights_hold(&engine->weights, err);
+}
+
 void llm_engine_info(const struct llm_engine *engine, struct llm_engine_info *ret)
 {
     *ret = (struct llm_engine_info){

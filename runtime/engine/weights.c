@@ -17,6 +17,8 @@
 #define RANDOM_NAME "gemma3-random-%s-q4g32-head-q8g32-v1"
 #define RANDOM_SEED 1
 
+#define REFILLS_MAX 2 /* when gttd restarts while they are filled in */
+
 /* What is to be loaded: a directory's plan, or random weights. */
 struct origin {
     const struct llm_engine_params *params;
@@ -225,15 +227,23 @@ static int use_pool(struct weights *w, struct origin *o, struct err *err, struct
     return r;
 }
 
+/* What was opened is of no use. */
+static void forget_segment(struct weights *w, struct origin *o)
+{
+    gtt_segment_close(w->segment);
+    w->segment = NULL;
+    free(w->dmabuf_fds);
+    w->dmabuf_fds = NULL;
+    load_plan_destroy(o->plan);
+    o->plan = NULL;
+}
+
 /* An image of an older build, or memory that somebody wrote to: forget it and fill anew, once. */
 static int replace_bad_image(struct weights *w, struct origin *o, struct err *err,
                              struct model *ret_model)
 {
     engine_log(o->params, "gttd holds a bad image of this model (%s): it is replaced", err->text);
-    gtt_segment_close(w->segment);
-    w->segment = NULL;
-    free(w->dmabuf_fds);
-    w->dmabuf_fds = NULL;
+    forget_segment(w, o);
     int r = gtt_drop(w->gtt, o->name, GTT_DROP_FORCE);
     if (r < 0 && r != -ENOENT) {
         return err_set(err, r, "gttd: %s", gtt_last_error(w->gtt));
@@ -266,6 +276,11 @@ int weights_open(struct weights *weights, const struct llm_engine_params *params
     }
     if (weights->gtt) {
         r = use_pool(weights, o, &own, ret_model);
+        for (int i = 0; i < REFILLS_MAX && r == -ECONNRESET && weights->segment; i++) {
+            engine_log(params, "%s", own.text);
+            forget_segment(weights, o);
+            r = use_pool(weights, o, &own, ret_model);
+        }
         if (r == -EINVAL && weights->source == LLM_POOL_HIT) {
             r = replace_bad_image(weights, o, &own, ret_model);
         }
@@ -280,6 +295,12 @@ out:
         weights_close(weights);
     }
     return r;
+}
+
+int weights_hold(struct weights *weights, struct err *err)
+{
+    int r = weights->gtt ? gtt_reconnect(weights->gtt, 0) : 0;
+    return r < 0 ? err_set(err, r, "gttd: %s", gtt_last_error(weights->gtt)) : 0;
 }
 
 void weights_close(struct weights *weights)

@@ -29,6 +29,8 @@ struct weights {
  */
 int weights_open(struct weights *weights, const struct llm_engine_params *params,
                  const struct model_config *config, struct err *err, struct model *ret_model);
+/* See llm_engine_hold(). */
+int weights_hold(struct weights *weights, struct err *err);
 void weights_close(struct weights *weights); /* accepts a zeroed struct */
 
 #endif

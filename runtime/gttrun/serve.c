@@ -15,6 +15,8 @@ struct serve_options {
     const char *listen;
     const char *api_key_file;
     uint32_t max_queue;
+    struct llm_engine *engine;
+    int held; /* what holding the weights came to last */
 };
 
 enum { OPT_LISTEN = 512, OPT_KEY, OPT_QUEUE };
@@ -72,6 +74,21 @@ static void say_ready(void *data, const char *url)
     }
 }
 
+/* gttd may restart: it is to know that its memory is in use. Said once each time that it changes.
+ */
+static void hold_weights(void *data)
+{
+    struct serve_options *o = data;
+    struct err err = {{0}};
+    int r = llm_engine_hold(o->engine, &err);
+    if (r < 0 && r != o->held) {
+        complain("%s; serving goes on", err.text);
+    } else if (r == 0 && o->held < 0 && !o->model.quiet) {
+        complain("gttd is back and holds the weights");
+    }
+    o->held = r;
+}
+
 static int stop_fd; /* an eventfd */
 
 static void on_stop(int signal)
@@ -107,6 +124,7 @@ int cmd_serve(int argc, char **argv)
     if (!engine) {
         return EXIT_FAILED;
     }
+    o.engine = engine;
     int r = catch_signals();
     if (r < 0) {
         err_set(&err, r, "eventfd: %s", strerror(-r));
@@ -120,6 +138,7 @@ int cmd_serve(int argc, char **argv)
             .stop_fd = stop_fd,
             .log = log_line,
             .ready = say_ready,
+            .tick = hold_weights,
             .data = &o,
         };
         r = http_serve(&params, &err);

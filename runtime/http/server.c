@@ -99,6 +99,9 @@ static void wait_for_stop(struct server *server)
     struct pollfd stop = {.fd = server->params->stop_fd, .events = POLLIN};
     while (poll(&stop, 1, (int)tick_ms) <= 0) {
         conns_reap(&server->conns);
+        if (server->params->tick) {
+            server->params->tick(server->params->data);
+        }
     }
 }
 

@@ -28,7 +28,9 @@ struct http_params {
     /* Called once, when connections are accepted: the address as a client writes it. May be NULL.
      */
     void (*ready)(void *data, const char *url);
-    void *data; /* for log and ready */
+    /* Called about every second, by the thread that called http_serve(). May be NULL. */
+    void (*tick)(void *data);
+    void *data; /* for log, ready and tick */
 };
 
 /*

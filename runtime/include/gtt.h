@@ -20,9 +20,16 @@
  *     }
  *
  * Errors: functions return 0 (some also a positive number) or a negative errno; gtt_last_error()
- * then has a sentence. -ECONNRESET: gttd is gone or has ended the connection; every later call on
- * the connection says so again, but mappings and chunk fds stay valid. -EPROTO: gttd answered
- * nonsense; the connection is ended.
+ * then has a sentence. -ECONNRESET: gttd is gone and has not come back; every later call tries
+ * again, but does not wait. -EPROTO: gttd answered nonsense; the connection is ended.
+ *
+ * When gttd restarts, the call that notices connects again, waiting some seconds for gttd (10 if
+ * its service manager keeps the pool, see gtt_info, else 1; longer while it is starting), takes a
+ * new lease of every sealed segment it held, goes on watching, and is then made anew. Mappings and
+ * chunk fds never change. A segment that gttd does not have any more, or not with the same digest,
+ * is no longer held (gtt_segment_info): its mapping stays what it was, and calls that would need
+ * gttd for it return -ESTALE. One that was being filled is lost: sealing it returns -ECONNRESET,
+ * and it can be created again. Claims are given up.
  *
  * Threads: distinct connections may be used at the same time; one connection, with its segments, by
  * one thread at a time. Blocking: unless said otherwise, a call lasts one round trip. After fork(),
@@ -74,19 +81,29 @@ GTT_PUBLIC void gtt_disconnect(struct gtt *gtt);
  * this thread's last gtt_connect() failed. Never NULL. */
 GTT_PUBLIC const char *gtt_last_error(const struct gtt *gtt);
 
-/* The socket, for poll(): readable means that gtt_next_event() has something. Borrowed. */
+/* The socket, for poll(): readable means that gtt_next_event() has something, or, with a hang-up,
+ * that gttd is gone and gtt_reconnect() is due. The number stays when the connection is made again.
+ * Borrowed; -1 once the connection has ended for good. */
 GTT_PUBLIC int gtt_fd(const struct gtt *gtt);
+
+/*
+ * If gttd has gone, connect again, as every call does; for whoever makes no calls but wants to go
+ * on holding what it has open. Does not block unless gttd is gone, and then for at most timeout_ms
+ * (-1: as a call would; 0: a quarter of a second if gttd is just starting). -ECONNRESET: it is not
+ * there; -ESTALE: it is, but does not have a segment any more that this connection had a lease of.
+ */
+GTT_PUBLIC int gtt_reconnect(struct gtt *gtt, int timeout_ms);
 
 struct gtt_info {
     char daemon_version[32];
     char heap[32];            /* where memory comes from: "memfd", "udmabuf", "amdgpu" */
     bool is_dmabuf;           /* chunk fds are dma-bufs */
-    bool restart_loses_pool;  /* sealed segments die with the daemon */
+    bool restart_loses_pool;  /* no sealed segment outlives the daemon */
     uint64_t chunk_max_bytes; /* largest chunk of this heap */
     const char *socket_path;  /* borrowed until gtt_disconnect() */
 };
 
-/* What gttd said when the connection was made. Does not block. */
+/* What gttd said when the connection was made, or made again. Does not block. */
 GTT_PUBLIC void gtt_get_info(const struct gtt *gtt, struct gtt_info *ret);
 
 struct gtt_status {
@@ -156,7 +173,8 @@ enum { GTT_DROP_FORCE = 1 };
 
 /*
  * Forget a segment: its name is free at once, its memory when nobody leases it. Errors: -ENOENT,
- * -EBUSY leased or being filled (GTT_DROP_FORCE drops it all the same).
+ * -EBUSY leased or being filled (GTT_DROP_FORCE drops it all the same). -ECONNRESET from
+ * gtt_drop_id(): gttd restarted, and it may not have been done.
  */
 GTT_PUBLIC int gtt_drop(struct gtt *gtt, const char *name, uint32_t flags);
 GTT_PUBLIC int gtt_drop_id(struct gtt *gtt, uint64_t id,
@@ -176,7 +194,7 @@ enum { GTT_OPEN_WAIT = 1, GTT_OPEN_FILL = 2, GTT_OPEN_OWN = 4 };
  * see gttd.conf(5), and struct gtt_segment_info for whose it is.
  * Errors: -ENOENT there is none, -EAGAIN (without GTT_OPEN_WAIT) another process is filling it,
  * -ETIMEDOUT it still was after timeout_ms (-1: for ever), -EDEADLK this connection is filling it,
- * -ESHUTDOWN gttd is ending.
+ * -ESHUTDOWN gttd was ending, and is not back.
  */
 GTT_PUBLIC int gtt_open(struct gtt *gtt, const char *name, uint32_t flags, int timeout_ms,
                         struct gtt_segment **ret_segment);
@@ -214,6 +232,7 @@ struct gtt_segment_info {
     uint32_t metadata_size;
     uint32_t uid; /* whose it is */
     bool sealed;
+    bool held;               /* gttd counts this hold; false: a restarted gttd does not have it */
     bool immutable;          /* sealed, and the kernel refuses every write */
     bool write_combined;     /* not CPU-cached: slow to read */
     const uint8_t *digest;   /* [GTT_DIGEST_SIZE]; borrowed like metadata until the close */
@@ -241,7 +260,8 @@ GTT_PUBLIC int gtt_segment_chunk_fd(struct gtt_segment *segment, uint32_t index,
  * chunk fds handed out before are closed. digest NULL: computed here, which reads all of it.
  * metadata: up to GTT_METADATA_MAX bytes that openers get with it; NULL if metadata_size is 0.
  * Errors: -EINVAL anonymous or sealed already, -ESTALE its name was dropped meanwhile. The
- * segment is then as it was before, unless the connection was lost.
+ * segment is then as it was before. -ECONNRESET: gttd restarted before it was sealed, and it
+ * cannot be any more: close it and create it again; its mapping may be read-only by now.
  */
 GTT_PUBLIC int gtt_segment_seal(struct gtt_segment *segment, const uint8_t *digest,
                                 const void *metadata, size_t metadata_size);
@@ -268,7 +288,8 @@ enum gtt_event_kind {
     GTT_EVENT_DROPPED = 5, /* by gtt_drop(), or not sealed and its filler is gone */
     GTT_EVENT_EVICTED = 6,
     GTT_EVENT_CLIENT_GONE = 7,
-    GTT_EVENT_LOST = 8, /* this connection was read too slowly: n_lost events are missing */
+    GTT_EVENT_LOST = 8, /* read too slowly: n_lost events are missing; 0: gttd restarted, and what
+                           happened meanwhile is not known */
 };
 
 struct gtt_event {
@@ -286,7 +307,8 @@ struct gtt_event {
  * everyone's). */
 GTT_PUBLIC int gtt_watch(struct gtt *gtt);
 
-/* The next event; waits up to timeout_ms (0: not at all, -1: for ever). -ETIMEDOUT: none came. */
+/* The next event; waits up to timeout_ms (0: not at all, -1: for ever), and as long again for a
+ * gttd that is gone. -ETIMEDOUT: none came. */
 GTT_PUBLIC int gtt_next_event(struct gtt *gtt, int timeout_ms, struct gtt_event *ret_event);
 
 #ifdef __cplusplus

@@ -64,6 +64,13 @@ int llm_engine_open(const struct llm_engine_params *params, struct err *err,
                     struct llm_engine **ret);
 void llm_engine_close(struct llm_engine *engine); /* after its sessions; accepts NULL */
 void llm_engine_info(const struct llm_engine *engine, struct llm_engine_info *ret);
+/*
+ * Go on holding the weights in gttd's pool after gttd has restarted: for a program that runs for
+ * long, to be called every second or so, by one thread at a time. Does not block unless gttd has
+ * restarted, and then for a quarter of a second at most. Failing is no trouble for generating, as
+ * the weights stay mapped: -ECONNRESET gttd is not there; -ESTALE it does not have them any more.
+ */
+int llm_engine_hold(struct llm_engine *engine, struct err *err);
 /* NULL for random weights. Borrowed. */
 const struct tokenizer *llm_engine_tokenizer(const struct llm_engine *engine);
 bool llm_engine_is_eos(const struct llm_engine *engine, int32_t id);

@@ -9,5 +9,10 @@ foreach(name ops flight hostile churn limits lifecycle pressure reload share wat
     gttd_test(${name}_test SOURCES ${CMAKE_CURRENT_LIST_DIR}/${name}_test.c LIBS rig LABELS daemon)
 endforeach()
 
-gttd_test(restart_test SOURCES ${CMAKE_CURRENT_LIST_DIR}/restart_test.c
-          ${CMAKE_CURRENT_LIST_DIR}/supervisor.c LIBS rig gttd_core Threads::Threads LABELS daemon)
+# And what a service manager keeps for it.
+add_library(supervisor STATIC ${CMAKE_CURRENT_LIST_DIR}/supervisor.c)
+target_link_libraries(supervisor PUBLIC rig Threads::Threads)
+foreach(name restart reconnect)
+    gttd_test(${name}_test SOURCES ${CMAKE_CURRENT_LIST_DIR}/${name}_test.c
+              LIBS supervisor gttd_core LABELS daemon)
+endforeach()

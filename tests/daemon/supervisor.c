@@ -239,6 +239,12 @@ static int listening_socket(const char *path)
     return fd;
 }
 
+void sup_listen(struct supervisor *sup)
+{
+    unlink(sup->rig.socket);
+    sup->listen_fd = listening_socket(sup->rig.socket);
+}
+
 static int notify_socket(const char *path)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};

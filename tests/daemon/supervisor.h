@@ -46,6 +46,8 @@ void sup_restart(struct supervisor *sup, int signal);
 /* The two halves of it. */
 void sup_end(struct supervisor *sup, int signal);
 void sup_launch(struct supervisor *sup);
+/* A listening socket in place of one that the test has closed. */
+void sup_listen(struct supervisor *sup);
 /* SIGTERM and clean up; what was stored is gone. */
 void sup_stop(struct supervisor *sup);
 

@@ -4,3 +4,5 @@ target_link_libraries(http_client PUBLIC check PRIVATE PkgConfig::JANSSON)
 
 gttd_test(server_test SOURCES engine/server_test.c LIBS http http_client LABELS engine TIMEOUT 900)
 gttd_test(serve_test SOURCES engine/serve_test.c LIBS spawn http_client LABELS engine TIMEOUT 900)
+gttd_test(hold_test SOURCES engine/hold_test.c LIBS spawn supervisor http_client LABELS engine
+          TIMEOUT 300)
