@@ -13,11 +13,13 @@
 #include <inttypes.h>
 #include <linux/dma-buf.h>
 #include <linux/udmabuf.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/utsname.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <xf86drm.h>
 
@@ -533,6 +535,106 @@ static void check_huge(void)
     gem_close(other_fd, handle);
 }
 
+/* ---- many at once, some of them killed ---- */
+
+#define N_CHILDREN 6
+#define N_SLOTS    8
+
+struct slot {
+    uint32_t handle;
+    int fd;
+    uint32_t imported;
+};
+
+static void slot_empty(struct slot *slot, int own, int importer)
+{
+    if (slot->imported) {
+        gem_close(importer, slot->imported);
+    }
+    if (slot->fd >= 0) {
+        close(slot->fd);
+    }
+    if (slot->handle) {
+        gem_close(own, slot->handle);
+    }
+    *slot = (struct slot){.fd = -1};
+}
+
+static void slot_write(const struct slot *slot, uint8_t value)
+{
+    uint8_t *p = map(slot->fd, MIB);
+
+    sync_cpu(slot->fd, DMA_BUF_SYNC_START | DMA_BUF_SYNC_RW);
+    memset(p, value, 65536);
+    CHECK_EQ(p[65535], value);
+    munmap(p, MIB);
+}
+
+static void child_run(unsigned int seed, int n_ops)
+{
+    int own = open(node, O_RDWR | O_CLOEXEC);
+    int importer = importer_open("/dev/accel/accel*", "amdxdna_accel_driver");
+    struct slot slots[N_SLOTS];
+
+    CHECK(own >= 0 && importer >= 0);
+    for (int i = 0; i < N_SLOTS; i++) {
+        slots[i] = (struct slot){.fd = -1};
+    }
+    for (int i = 0; i < n_ops; i++) {
+        struct slot *slot = &slots[rand_r(&seed) % N_SLOTS];
+        int op = rand_r(&seed) % 4;
+
+        if (!slot->handle) {
+            uint64_t size = (uint64_t)(1 + rand_r(&seed) % 4) * MIB;
+
+            /* those of the others who are pinned may leave no room */
+            if (create_flags(own, size, AMDGPU_GEM_DOMAIN_GTT, 0, &slot->handle) < 0) {
+                slot->handle = 0;
+                continue;
+            }
+            CHECK_EQ(drmPrimeHandleToFD(own, slot->handle, DRM_CLOEXEC | DRM_RDWR, &slot->fd), 0);
+        } else if (op == 0 && !slot->imported) {
+            CHECK_EQ(drmPrimeFDToHandle(importer, slot->fd, &slot->imported), 0);
+        } else if (op == 1) {
+            slot_empty(slot, own, importer);
+        } else {
+            slot_write(slot, (uint8_t)i);
+        }
+    }
+    for (int i = 0; i < N_SLOTS; i++) {
+        slot_empty(&slots[i], own, importer);
+    }
+    _exit(0);
+}
+
+static void check_storm(void)
+{
+    pid_t children[N_CHILDREN];
+    char text[64];
+
+    for (int i = 0; i < N_CHILDREN; i++) {
+        children[i] = fork();
+        CHECK(children[i] >= 0);
+        if (children[i] == 0) {
+            child_run((unsigned int)i, i < N_CHILDREN / 3 ? 1 << 30 : 300);
+        }
+    }
+    for (int i = 0; i < 20; i++) {
+        read_text(debugfs_path("amdgpu_evict_gtt"), text, sizeof text);
+        CHECK(strcmp(text, "0\n") == 0);
+        usleep(50000);
+    }
+    for (int i = 0; i < N_CHILDREN; i++) {
+        int status;
+
+        if (i < N_CHILDREN / 3) { /* these would go on for ever */
+            CHECK_EQ(kill(children[i], SIGKILL), 0);
+        }
+        CHECK_EQ(waitpid(children[i], &status, 0), children[i]);
+        CHECK(i < N_CHILDREN / 3 ? WIFSIGNALED(status) : status == 0);
+    }
+}
+
 static void check_nothing_left(void)
 {
     static const char *const names[] = {"objects",     "bytes",    "pinned_bytes", "huge_bytes",
@@ -591,6 +693,7 @@ int main(int argc, char **argv)
     check_faults();
     check_pin("/dev/dri/card*", "vgem", !new_kernel);
     check_pin("/dev/accel/accel*", "amdxdna_accel_driver", true);
+    check_storm();
     check_limit("/dev/accel/accel*", "amdxdna_accel_driver");
 
     check_nothing_left();
