@@ -53,8 +53,8 @@ static const struct kernel_param_ops gtt_mib_ops = {.set = gtt_mib_set, .get = p
 
 module_param_cb(gtt_mib, &gtt_mib_ops, &amdgpu_gtt_mib, 0644);
 MODULE_PARM_DESC(gtt_mib, "size of GTT in MiB, may change at run time (-1: ttm.pages_limit)");
-module_param_named(gttsize, amdgpu_gtt_mib, int, 0444);
-MODULE_PARM_DESC(gttsize, "the same under the real driver's name, read only");
+module_param_named(gttsize, amdgpu_gtt_mib, int, 0400);
+MODULE_PARM_DESC(gttsize, "the same under the real driver's name");
 module_param_named(vram_mib, amdgpu_vram_mib, uint, 0444);
 MODULE_PARM_DESC(vram_mib, "size of VRAM in MiB");
 module_param(apu, bool, 0444);
