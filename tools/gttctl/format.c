@@ -7,22 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 
-char *size_text(uint64_t size_bytes, char buf[static TEXT_MAX])
-{
-    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-    double value = (double)size_bytes;
-    size_t i = 0;
-    while (value >= 1024 && i < 4) {
-        value /= 1024;
-        i++;
-    }
-    if (size_bytes == 0) {
-        return strcpy(buf, "0");
-    }
-    snprintf(buf, TEXT_MAX, i < 3 ? "%.0f %s" : "%.1f %s", value, units[i]);
-    return buf;
-}
-
 char *age_text(uint64_t ms, char buf[static TEXT_MAX])
 {
     uint64_t s = ms / 1000;

@@ -6,12 +6,11 @@
 #include <stdint.h>
 
 #include "gtt.h"
+#include "size.h"
 
-#define TEXT_MAX 48
+#define TEXT_MAX 48 /* at least SIZE_TEXT_MAX */
 
-/* "512 MiB", "20.0 GiB", "0". Returns buf, as the others do. */
-char *size_text(uint64_t size_bytes, char buf[static TEXT_MAX]);
-/* "5 s", "12 min", "3 h", "41 d". */
+/* "5 s", "12 min", "3 h", "41 d". Returns buf, as the others do. */
 char *age_text(uint64_t ms, char buf[static TEXT_MAX]);
 /* The user's name, or the number. */
 char *user_text(uint32_t uid, char buf[static TEXT_MAX]);

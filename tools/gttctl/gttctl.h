@@ -43,6 +43,7 @@ int print_json(json_t *json);
 int cmd_status(int argc, char **argv);
 int cmd_list(int argc, char **argv);
 int cmd_drop(int argc, char **argv);
+int cmd_doctor(int argc, char **argv);
 int cmd_watch(int argc, char **argv);
 
 #endif

@@ -17,12 +17,13 @@ static const struct command {
     {"list", cmd_list, "the segments it holds"},
     {"drop", cmd_drop, "forget a segment"},
     {"watch", cmd_watch, "print what happens, until Ctrl-C"},
+    {"doctor", cmd_doctor, "is this machine set up for gttd? What to do about it"},
 };
 
 static void print_help(FILE *out)
 {
     fputs("Usage: gttctl COMMAND [OPTION...]\n"
-          "See what gttd holds.\n\n",
+          "See what gttd holds, and whether this machine is set up for it.\n\n",
           out);
     for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
         fprintf(out, "  %-8s %s\n", commands[i].name, commands[i].summary);
