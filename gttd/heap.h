@@ -59,6 +59,7 @@ struct heap_chunk {
     enum heap_hold hold;
     int fd;                 /* what clients get a copy of; -1 before export */
     int backing_fd;         /* the heap's own; -1: none */
+    bool handed_out;        /* somebody else has had its fd: set by the pool, before it is sealed */
     void *map;              /* while it is being populated through a mapping, else NULL */
     void *object;           /* a driver's, before export; else NULL */
     uint32_t anchor_handle; /* while pinned */
@@ -73,7 +74,8 @@ struct heap_ops {
     int (*chunk_populate)(struct heap *heap, struct heap_chunk *chunk, uint64_t offset,
                           uint64_t size_bytes, struct reason *why);
     int (*chunk_export)(struct heap *heap, struct heap_chunk *chunk, struct reason *why);
-    /* From now on nobody writes. True: the kernel makes sure of it. May replace chunk->fd. */
+    /* From now on nobody writes. True: the kernel makes sure of it. May replace chunk->fd. Must not
+     * wait for anything that somebody who has the fd can hold on to. */
     bool (*chunk_seal)(struct heap *heap, struct heap_chunk *chunk);
     /*
      * Take over the fd of a chunk that a gttd before us has exported. hold says what that one had

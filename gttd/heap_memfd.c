@@ -48,20 +48,20 @@ static int export_fd(struct heap *heap, struct heap_chunk *chunk, struct reason 
 }
 
 /*
- * F_SEAL_WRITE is refused while someone maps the memfd writably (libgtt unmaps before it asks for
- * the seal); F_SEAL_FUTURE_WRITE then at least stops everyone else. Openers get a read-only file:
- * kernels before 6.7 let nobody map a write-sealed memfd shared through a writable one.
+ * Of a memfd that somebody has had, the filler itself must have sealed writing (libgtt does, before
+ * it asks for the seal): F_ADD_SEALS waits for the inode's lock, and that is held during a write(),
+ * which for its part can be made to wait for ever, by writing from a mapping of a file system in
+ * user space. To look at the seals takes no lock. Openers get a read-only file: kernels before 6.7
+ * let nobody map a write-sealed memfd shared through a writable one.
  */
 static bool seal(struct heap *heap, struct heap_chunk *chunk)
 {
     (void)heap;
-    bool immutable = fcntl(chunk->fd, F_ADD_SEALS, F_SEAL_WRITE) == 0;
-    if (!immutable) {
-        fcntl(chunk->fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE);
+    if (!chunk->handed_out) {
+        fcntl(chunk->fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SEAL);
     }
-    fcntl(chunk->fd, F_ADD_SEALS, F_SEAL_SEAL);
-    int seals = fcntl(chunk->fd, F_GET_SEALS); /* the filler may have added some, too */
-    immutable = seals >= 0 && (seals & F_SEAL_WRITE);
+    int seals = fcntl(chunk->fd, F_GET_SEALS);
+    bool immutable = seals >= 0 && (seals & F_SEAL_WRITE);
     char path[64];
     snprintf(path, sizeof path, "/proc/self/fd/%d", chunk->fd);
     int read_only = open(path, O_RDONLY | O_CLOEXEC);
@@ -81,6 +81,7 @@ static int adopt(struct heap *heap, struct heap_chunk *chunk, int fd_consume, st
         return r;
     }
     chunk->hold = HEAP_SWAPPABLE;
+    chunk->handed_out = true;
     chunk->fd = fd_consume;
     return 0;
 }

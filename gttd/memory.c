@@ -110,8 +110,7 @@ static bool step_populate(struct job *job)
     return true;
 }
 
-/* Worker: seal the next chunk. The kernel waits for pinned pages here, some 100 ms for each chunk
- * that a client has pinned. */
+/* Worker: seal the next chunk. */
 static void seal_chunk(struct memory *memory)
 {
     bool immutable = memory->heap->ops->chunk_seal(memory->heap, &memory->chunks[memory->n_sealed]);

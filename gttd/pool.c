@@ -581,6 +581,7 @@ int pool_chunk(struct owner *owner, uint64_t id, uint32_t index, int *ret_fd, ui
     if (index >= segment->memory->n_chunks) {
         return reason_set(why, -EINVAL, "chunk %u of %u", index, segment->memory->n_chunks);
     }
+    segment->memory->chunks[index].handed_out = true;
     *ret_fd = segment->memory->chunks[index].fd;
     *ret_bytes = segment->memory->chunks[index].size_bytes;
     return 0;

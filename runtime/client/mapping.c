@@ -126,6 +126,20 @@ int mapping_map(struct mapping *mapping, bool writable)
     return 0;
 }
 
+/* F_SEAL_WRITE is refused while somebody else, a child perhaps, maps it writably:
+ * F_SEAL_FUTURE_WRITE then stops the others at least. dma-bufs know no seals. */
+void mapping_seal(const struct mapping *mapping)
+{
+    for (uint32_t i = 0; i < mapping->n_chunks; i++) {
+        if (mapping->fds[i] >= 0 && fcntl(mapping->fds[i], F_ADD_SEALS, F_SEAL_WRITE) < 0) {
+            fcntl(mapping->fds[i], F_ADD_SEALS, F_SEAL_FUTURE_WRITE);
+        }
+        if (mapping->fds[i] >= 0) {
+            fcntl(mapping->fds[i], F_ADD_SEALS, F_SEAL_SEAL);
+        }
+    }
+}
+
 int mapping_unmap(struct mapping *mapping)
 {
     mapping->mapped = mapping->writable = false;

@@ -32,6 +32,10 @@ int mapping_map(struct mapping *mapping, bool writable);
 /* Take the chunks out again and keep the address space. */
 int mapping_unmap(struct mapping *mapping);
 
+/* Have the kernel refuse every write from now on, by anybody, where it can: with memfds, of which
+ * nothing is mapped writably. */
+void mapping_seal(const struct mapping *mapping);
+
 /* Put other fds in the place of its fds, which are returned: the caller's, to swap back or to free.
  * NULL means none yet, and is returned if there is no memory for that. */
 int *mapping_swap_fds(struct mapping *mapping, int *fds);

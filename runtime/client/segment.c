@@ -440,6 +440,9 @@ int gtt_segment_seal(struct gtt_segment *segment, const uint8_t *digest, const v
     if (segment->sealed) {
         return gtt_fail(gtt, -EINVAL, "it is sealed already");
     }
+    if (!segment->name[0]) {
+        return gtt_fail(gtt, -EINVAL, "seal: an anonymous segment cannot be sealed");
+    }
     if (metadata_size) {
         memcpy(req.metadata, metadata, metadata_size);
     }
@@ -458,6 +461,7 @@ int gtt_segment_seal(struct gtt_segment *segment, const uint8_t *digest, const v
             return gtt_fail(gtt, r, "unmapping a segment: %s", strerror(-r));
         }
     }
+    mapping_seal(mapping); /* gttd does not: see heap_memfd.c */
     r = call_seal(segment, &req);
     if (r == 0) {
         renew_fds(segment, was_mapped);

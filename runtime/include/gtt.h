@@ -259,8 +259,8 @@ GTT_PUBLIC int gtt_segment_chunk_fd(struct gtt_segment *segment, uint32_t index,
  * The mapping becomes read-only and keeps its address (no thread may touch it during the call);
  * chunk fds handed out before are closed. digest NULL: computed here, which reads all of it.
  * metadata: up to GTT_METADATA_MAX bytes that openers get with it; NULL if metadata_size is 0.
- * Errors: -EINVAL anonymous or sealed already, -ESTALE its name was dropped meanwhile. The
- * segment is then as it was before. -ECONNRESET: gttd restarted before it was sealed, and it
+ * Errors: -EINVAL anonymous or sealed already, -ESTALE its name was dropped meanwhile: close it;
+ * its mapping may be read-only by now. -ECONNRESET: gttd restarted before it was sealed, and it
  * cannot be any more: close it and create it again; its mapping may be read-only by now.
  */
 GTT_PUBLIC int gtt_segment_seal(struct gtt_segment *segment, const uint8_t *digest,

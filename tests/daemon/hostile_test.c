@@ -5,11 +5,15 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <time.h>
 
 #include "gttd_util.h"
@@ -301,6 +305,85 @@ static void test_out_of_fds(void)
     rig_stop(&poor);
 }
 
+/* The source of a write() that does not come to an end: memory whose pages nobody brings. */
+static void *endless_source(int *ret_fd)
+{
+    struct uffdio_api api = {.api = UFFD_API};
+    int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+    if (fd < 0) {
+        return NULL;
+    }
+    void *map = mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct uffdio_register reg = {.range = {(uintptr_t)map, MIB},
+                                  .mode = UFFDIO_REGISTER_MODE_MISSING};
+    CHECK(map != MAP_FAILED);
+    CHECK_EQ(ioctl(fd, UFFDIO_API, &api), 0);
+    CHECK_EQ(ioctl(fd, UFFDIO_REGISTER, &reg), 0);
+    *ret_fd = fd;
+    return map;
+}
+
+struct writer {
+    pthread_t thread;
+    int fd; /* of a chunk */
+    void *source;
+};
+
+static void *write_endlessly(void *data)
+{
+    const struct writer *writer = data;
+    CHECK_EQ(pwrite(writer->fd, writer->source, 4096, 0), 4096);
+    return NULL;
+}
+
+/*
+ * During a write() to a memfd the kernel holds its inode's lock, and a client can make one last for
+ * ever: that must not keep gttd from sealing, not even the very memory, or others from anything.
+ */
+static void test_lock_holders(void)
+{
+    struct writer writers[8];
+    union gttd_msg msg;
+    int uffd;
+    void *source = endless_source(&uffd);
+    if (!source) {
+        printf("lock holders: no userfaultfd, left out\n");
+        return;
+    }
+    int sock = rig_raw_greeted(&rig);
+    for (uint32_t i = 0; i < ARRAY_SIZE(writers); i++) {
+        struct gttd_create_req create = {.size_bytes = 2 * MIB};
+        snprintf(create.name, sizeof create.name, "locked%u", i);
+        raw_send(sock, &create, sizeof create, GTTD_OP_CREATE, 10 + i);
+        CHECK_EQ(raw_recv(sock, &msg, NULL), 0);
+        struct gttd_chunk_req chunk = {.id = msg.create_rsp.id};
+        struct gttd_seal_req seal = {.id = msg.create_rsp.id};
+        raw_send(sock, &chunk, sizeof chunk, GTTD_OP_CHUNK, 10 + i);
+        CHECK_EQ(raw_recv(sock, &msg, &writers[i].fd), 0);
+        writers[i].source = source;
+        CHECK_EQ(pthread_create(&writers[i].thread, NULL, write_endlessly, &writers[i]), 0);
+        sleep_ms(20); /* to be in the middle of it */
+        raw_send(sock, &seal, sizeof seal, GTTD_OP_SEAL, 10 + i);
+        CHECK_EQ(raw_recv(sock, &msg, NULL), 0);
+        CHECK_EQ(msg.seal_rsp.flags & GTTD_SEGMENT_IMMUTABLE, 0);
+    }
+    gtt_segment_close(rig_fill(good, "unlocked", 4 * MIB, 1));
+    CHECK_EQ(gtt_drop(good, "unlocked", 0), 0);
+    close(sock);
+    for (uint32_t i = 0; i < ARRAY_SIZE(writers); i++) {
+        char name[16];
+        snprintf(name, sizeof name, "locked%u", i);
+        CHECK_EQ(gtt_drop(good, name, GTT_DROP_FORCE), 0);
+    }
+    expect_service();
+    close(uffd); /* the pages are zeros now */
+    for (uint32_t i = 0; i < ARRAY_SIZE(writers); i++) {
+        CHECK_EQ(pthread_join(writers[i].thread, NULL), 0);
+        close(writers[i].fd);
+    }
+    munmap(source, MIB);
+}
+
 /* One that connects and says nothing, and one that is turned away and keeps the line. */
 static void test_silence(void)
 {
@@ -373,6 +456,7 @@ int main(void)
     test_slow_watcher();
     test_half_open();
     test_too_many();
+    test_lock_holders();
     test_silence();
     rig_expect_count(&rig, &before);
     CHECK(rig_logged(&rig, "disconnected: a second HELLO"));

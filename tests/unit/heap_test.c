@@ -30,6 +30,22 @@ static void make(struct heap_chunk *chunk)
     CHECK_EQ(heap.ops->chunk_export(&heap, chunk, &why), 0);
 }
 
+/* Sealing never takes a lock that a client can hold: what one has had, it has sealed itself or not.
+ */
+static void test_handed_out(void)
+{
+    struct heap_chunk chunk = describe(2 * MIB);
+    make(&chunk);
+    chunk.handed_out = true;
+    int writable = fcntl(chunk.fd, F_DUPFD_CLOEXEC, 0);
+    CHECK(!heap.ops->chunk_seal(&heap, &chunk));
+    CHECK_EQ(fcntl(writable, F_GET_SEALS) & F_SEAL_WRITE, 0);
+    CHECK_EQ(fcntl(writable, F_ADD_SEALS, F_SEAL_WRITE), 0);
+    CHECK(heap.ops->chunk_seal(&heap, &chunk));
+    close(writable);
+    heap.ops->chunk_free(&heap, &chunk);
+}
+
 static void test_adopt(void)
 {
     struct heap_chunk chunk = describe(4 * MIB), heir = describe(4 * MIB);
@@ -37,6 +53,7 @@ static void test_adopt(void)
     make(&chunk);
     CHECK_EQ(pwrite(chunk.fd, "kept", 4, 0), 4);
     CHECK_EQ(fstat(chunk.fd, &before), 0);
+    CHECK(heap.ops->chunk_seal(&heap, &chunk));
     heir.hold = HEAP_PINNED; /* whatever was said: shmem is not */
     CHECK_EQ(heap.ops->chunk_adopt(&heap, &heir, fcntl(chunk.fd, F_DUPFD_CLOEXEC, 0), &why), 0);
     heap.ops->chunk_free(&heap, &chunk);
@@ -82,6 +99,7 @@ int main(void)
     const struct heap_choice choice = {.heap = "memfd"};
     int n_fds = count_fds(NULL);
     CHECK_EQ(heap_open(&heap, &choice, &why), 0);
+    test_handed_out();
     test_adopt();
     test_adopt_refused();
     test_choice();
