@@ -195,13 +195,10 @@ static void test_sealing(int kill_at, int want)
     pid_t pid = rig_fork(sealer, NULL, &pipe_fd);
     rig_pipe_byte(pipe_fd);
     sleep_ms(100); /* the messages of what was before have come */
-    pthread_mutex_lock(&sup.lock);
-    sup.n_messages = 0;
-    sup.kill_at = kill_at;
-    pthread_mutex_unlock(&sup.lock);
+    sup_kill_at(&sup, kill_at);
     CHECK_EQ(kill(pid, SIGCONT), 0);
     sup_end(&sup, 0);
-    sup.kill_at = -1;
+    sup_kill_at(&sup, -1);
     sup_launch(&sup);
     rig_join(pid);
     close(pipe_fd);
@@ -429,6 +426,9 @@ int main(void)
     test_watching();
     test_list_and_drop();
     test_busy();
+    for (int ms = 0; sup_count(&sup, NULL) && ms < 5000; ms++) {
+        sleep_ms(1); /* the last removal is on its way */
+    }
     CHECK_EQ(sup_count(&sup, NULL), 0);
     CHECK_EQ(count_fds(NULL), n_fds);
     sup_stop(&sup);

@@ -232,15 +232,12 @@ static void seal_and_die(int kill_at)
     raw_send(sock, &create, sizeof create, GTTD_OP_CREATE, 2);
     CHECK_EQ(raw_recv(sock, &msg, NULL), 0);
     struct gttd_seal_req seal = {.id = msg.create_rsp.id};
-    pthread_mutex_lock(&sup.lock);
-    sup.kill_at = kill_at;
-    sup.n_messages = 0;
-    pthread_mutex_unlock(&sup.lock);
+    sup_kill_at(&sup, kill_at);
     raw_send(sock, &seal, sizeof seal, GTTD_OP_SEAL, 3);
     raw_expect_end(sock);
     close(sock);
     sup_end(&sup, 0);
-    sup.kill_at = -1;
+    sup_kill_at(&sup, -1);
     sup_launch(&sup);
 }
 
@@ -451,7 +448,7 @@ static void test_store_full(void)
     fill("four", 1, 4);
     CHECK(entry_of("four").kept);
     expect_stored(4);
-    CHECK_EQ(sup.n_refused, 0);
+    CHECK_EQ(sup_refused(&sup), 0);
     sup_restart(&sup, SIGKILL);
     expect_filled("two", 1, 2);
     expect_filled("four", 1, 4);
@@ -482,7 +479,7 @@ static void test_no_store(void)
     sup_start(&sup, 8, NULL);
     fill("one", 1, 1);
     fill("two", 1, 2);
-    sup.fds_max = 2;
+    sup_set_max(&sup, 2);
     sup_restart(&sup, SIGKILL);
     expect_filled("one", 1, 1);
     expect_filled("two", 1, 2);

@@ -77,7 +77,7 @@ static void process(struct supervisor *sup, const struct notice *notice, int *fd
     bool about_fds = notice->store || notice->remove || notice->barrier;
     if (about_fds && sup->kill_at >= 0 && (int)sup->n_messages >= sup->kill_at && !sup->deaf) {
         sup->deaf = true;
-        kill(sup->rig.pid, SIGKILL);
+        kill(sup->pid, SIGKILL);
     }
     if (!sup->deaf) {
         sup->n_messages += about_fds;
@@ -218,6 +218,7 @@ void sup_launch(struct supervisor *sup)
     if (sup->rig.pid == 0) {
         exec_gttd(sup);
     }
+    sup->pid = sup->rig.pid;
     pthread_mutex_unlock(&sup->lock);
     for (int ms = 0; !is_ready(sup); ms++) {
         int status;
@@ -327,6 +328,29 @@ static int find(const struct supervisor *sup, const char *name, unsigned index)
         }
     }
     return -1;
+}
+
+void sup_kill_at(struct supervisor *sup, int n_messages)
+{
+    pthread_mutex_lock(&sup->lock);
+    sup->n_messages = 0;
+    sup->kill_at = n_messages;
+    pthread_mutex_unlock(&sup->lock);
+}
+
+void sup_set_max(struct supervisor *sup, unsigned fds_max)
+{
+    pthread_mutex_lock(&sup->lock);
+    sup->fds_max = fds_max;
+    pthread_mutex_unlock(&sup->lock);
+}
+
+unsigned sup_refused(struct supervisor *sup)
+{
+    pthread_mutex_lock(&sup->lock);
+    unsigned n = sup->n_refused;
+    pthread_mutex_unlock(&sup->lock);
+    return n;
 }
 
 unsigned sup_count(struct supervisor *sup, const char *name)

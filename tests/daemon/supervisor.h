@@ -23,16 +23,17 @@ struct sup_fd {
 struct supervisor {
     struct rig rig; /* of the gttd that runs; its functions work on it */
     const char *const *args;
-    unsigned fds_max; /* FDSTORE=; 0: there is none */
     int listen_fd;
     int notify_fd;
     char notify_path[96];
     pthread_t thread;
     pthread_mutex_t lock; /* of the fields below */
+    unsigned fds_max;     /* FDSTORE=; 0: there is none */
     struct sup_fd fds[SUP_FDS_MAX];
     unsigned n_fds;
     unsigned n_refused;  /* the store was full */
     unsigned n_messages; /* about fds, from the gttd that runs */
+    pid_t pid;           /* as in rig */
     int kill_at;         /* SIGKILL when so many have been processed; -1: never */
     bool deaf;           /* it has been killed: what it still sends was never sent */
     bool ready;
@@ -50,6 +51,13 @@ void sup_launch(struct supervisor *sup);
 void sup_listen(struct supervisor *sup);
 /* SIGTERM and clean up; what was stored is gone. */
 void sup_stop(struct supervisor *sup);
+
+/* SIGKILL gttd when it has sent so many more messages about fds; -1: not any more. */
+void sup_kill_at(struct supervisor *sup, int n_messages);
+/* From the next start on the store takes so many. */
+void sup_set_max(struct supervisor *sup, unsigned fds_max);
+/* How many it did not take. */
+unsigned sup_refused(struct supervisor *sup);
 
 /* The number of fds stored under this name; NULL: under any. */
 unsigned sup_count(struct supervisor *sup, const char *name);
