@@ -125,15 +125,21 @@ void read_gpus(struct reader *reader)
     tree_names_free(&names);
 }
 
+/* By its id, or because the driver has taken it: there will be others. */
 static bool is_npu(struct reader *reader, const char *pci, struct npu_facts *npu)
 {
-    int64_t vendor, device, revision = 0;
-    if (!reader_number(reader, &vendor, "sys/bus/pci/devices/%s/vendor", pci) || vendor != 0x1022 ||
-        !reader_number(reader, &device, "sys/bus/pci/devices/%s/device", pci) ||
-        (device != 0x1502 && device != 0x17f0)) {
+    char path[FACTS_PATH_SIZE], slot[FACTS_WORD_SIZE] = "";
+    int64_t vendor = 0, device = 0, revision = 0;
+    *npu = (struct npu_facts){0};
+    snprintf(path, sizeof path, "sys/bus/pci/devices/%.64s", pci);
+    reader_number(reader, &vendor, "%s/vendor", path);
+    reader_number(reader, &device, "%s/device", path);
+    read_uevent(reader, path, npu->driver, slot);
+    if (strcmp(npu->driver, "amdxdna") != 0 &&
+        (vendor != 0x1022 || (device != 0x1502 && device != 0x17f0))) {
         return false;
     }
-    reader_number(reader, &revision, "sys/bus/pci/devices/%s/revision", pci);
+    reader_number(reader, &revision, "%s/revision", path);
     npu->there = true;
     npu->device_id = (uint16_t)device;
     text_clean(npu->pci, sizeof npu->pci, pci);
@@ -176,19 +182,19 @@ void read_npu(struct reader *reader)
 {
     struct npu_facts *npu = &reader->facts->npu;
     struct tree_names names;
-    char path[FACTS_PATH_SIZE], pci[FACTS_WORD_SIZE];
+    bool found = false;
     reader_list(reader, "sys/bus/pci/devices", &names);
-    for (size_t i = 0; i < names.n && !npu->there; i++) {
-        is_npu(reader, names.names[i], npu);
+    for (size_t i = 0; i < names.n && !found; i++) {
+        found = is_npu(reader, names.names[i], npu);
     }
     tree_names_free(&names);
     reader_list(reader, "sys/class/iommu", &names);
     reader->facts->has_iommu = names.n > 0;
     tree_names_free(&names);
-    if (npu->there) {
-        snprintf(path, sizeof path, "sys/bus/pci/devices/%s", npu->pci);
-        read_uevent(reader, path, npu->driver, pci);
+    if (found) {
         read_firmware(reader, npu);
         read_accel(reader, npu);
+    } else {
+        *npu = (struct npu_facts){0};
     }
 }
