@@ -232,6 +232,34 @@ static void test_watch_without_reader(void)
     spawn_close(&p);
 }
 
+/* A gttd that comes back is watched on; one that does not ends it. */
+static void test_restart(struct process *gttd)
+{
+    struct process watcher = spawn(GTTCTL_PATH, ARGS("watch", "--json"));
+    struct process stopped = spawn(GTTCTL_PATH, ARGS("watch"));
+    usleep(300000);
+    kill(gttd->pid, SIGKILL);
+    CHECK_EQ(spawn_wait(gttd), 128 + SIGKILL);
+    spawn_close(gttd);
+    *gttd = spawn_gttd(socket_path, NULL);
+    spawn_expect(&watcher, false, "\"restarted\"");
+    spawn_expect(&stopped, false, " restarted   what happened meanwhile is missing\n");
+    CHECK_EQ(gtt_connect(socket_path, "ctl-test", &gtt), 0);
+    gtt_segment_close(fill("after"));
+    gtt_disconnect(gtt);
+    spawn_expect(&watcher, false, "\"after\"");
+
+    kill(gttd->pid, SIGTERM);
+    CHECK_EQ(spawn_wait(gttd), 0);
+    kill(stopped.pid, SIGINT); /* while it waits for gttd */
+    CHECK_EQ(spawn_wait(&stopped), 0);
+    CHECK_EQ(spawn_wait(&watcher), 1);
+    spawn_expect(&watcher, true, "gttctl: watch: ");
+    spawn_close(&watcher);
+    spawn_close(&stopped);
+    spawn_close(gttd);
+}
+
 int main(void)
 {
     char name[GTT_NAME_MAX + 1] = "weights-0123456789abcdef0123456789abcdef";
@@ -255,13 +283,6 @@ int main(void)
     test_watch_without_reader();
 
     gtt_disconnect(gtt);
-    struct process watcher = spawn(GTTCTL_PATH, ARGS("watch"));
-    usleep(300000);
-    kill(gttd.pid, SIGTERM);
-    CHECK_EQ(spawn_wait(&gttd), 0);
-    CHECK_EQ(spawn_wait(&watcher), 1);
-    spawn_expect(&watcher, true, "gttctl: watch: ");
-    spawn_close(&watcher);
-    spawn_close(&gttd);
+    test_restart(&gttd);
     return 0;
 }
