@@ -106,5 +106,5 @@ char *hold_text(const struct gtt_info *info, const struct gtt_entry *entry,
                  100.0 * (double)entry->pinned_bytes / (double)entry->size_bytes);
         return buf;
     }
-    return strcpy(buf, strcmp(info->heap, "amdgpu") == 0 ? "resident" : "swappable");
+    return strcpy(buf, strcmp(info->heap, "memfd") == 0 ? "swappable" : "resident");
 }

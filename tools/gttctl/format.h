@@ -21,8 +21,8 @@ char *cut_text(const char *text, int width, char buf[static GTT_NAME_MAX + 1]);
 
 const char *state_text(enum gtt_state state);
 const char *event_text(enum gtt_event_kind kind);
-/* "pinned", "resident" (a GPU driver's, moved only if its limits overflow), "swappable", or how
- * much of it is pinned. */
+/* "pinned", "resident" (a driver's, which keeps it in RAM as long as its limits do not overflow),
+ * "swappable", or how much of it is pinned. */
 char *hold_text(const struct gtt_info *info, const struct gtt_entry *entry,
                 char buf[static TEXT_MAX]);
 
