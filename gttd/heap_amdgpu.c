@@ -299,7 +299,8 @@ static void hold(struct heap *heap, struct heap_chunk *chunk, bool was_pinned)
 static int export_fd(struct heap *heap, struct heap_chunk *chunk, struct reason *why)
 {
     uint32_t fd;
-    int r = amdgpu_bo_export(chunk->object, amdgpu_bo_handle_type_dma_buf_fd, &fd);
+    /* on failure this one returns the ioctl's -1, not an errno */
+    int r = amdgpu_bo_export(chunk->object, amdgpu_bo_handle_type_dma_buf_fd, &fd) ? -errno : 0;
     if (r < 0) {
         return reason_set(why, r, "exporting GTT memory as a dma-buf: %s", strerror(-r));
     }
