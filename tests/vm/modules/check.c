@@ -114,7 +114,7 @@ static int create_flags(int fd, uint64_t size, uint64_t domains, uint64_t flags,
 
 static uint32_t create(uint64_t size)
 {
-    uint32_t handle;
+    uint32_t handle = 0;
 
     CHECK_EQ(create_flags(other_fd, size, AMDGPU_GEM_DOMAIN_GTT, AMDGPU_GEM_CREATE_EXPLICIT_SYNC,
                           &handle),
