@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #define GIB    ((uint64_t)1 << 30)
 #define MARKER "# Written by `gttctl doctor --fix`"
@@ -214,10 +215,16 @@ static int run_command(const char *const *command, struct err *err)
 {
     char text[256];
     char *env[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", NULL};
+    posix_spawn_file_actions_t actions;
     pid_t pid;
     int status;
     plan_command_text(command, text, sizeof text);
-    int r = posix_spawnp(&pid, command[0], NULL, NULL, (char *const *)command, env);
+    int r = posix_spawn_file_actions_init(&actions);
+    if (r == 0) { /* stdout is for our own output, which may be JSON */
+        r = posix_spawn_file_actions_adddup2(&actions, STDERR_FILENO, STDOUT_FILENO);
+        r = r ? r : posix_spawnp(&pid, command[0], &actions, NULL, (char *const *)command, env);
+        posix_spawn_file_actions_destroy(&actions);
+    }
     if (r != 0) {
         return err_set(err, -ECHILD, "%s: %s; the files are written: run it by hand", text,
                        strerror(r));
