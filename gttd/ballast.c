@@ -12,6 +12,7 @@
 
 #define PIECES_MAX     256 /* about; each is an fd */
 #define PIECE_MIN      (64ull << 20)
+#define PIECE_LEAST    (16ull << 20) /* if more is missing */
 #define STALL_RETRY_MS 10000
 #define EARLY_LOG_MS   1000
 
@@ -132,27 +133,35 @@ static bool under_way(const struct memory_debt *debt)
            debt->making_bytes;
 }
 
+/* How much more there can be; *why if that is less than want_bytes. With the lock. */
+static uint64_t spare(struct ballast *ballast, uint64_t want_bytes, struct reason *why)
+{
+    uint64_t promised = ballast->debt->unpopulated_bytes + ballast->debt->making_bytes;
+    const struct heap_room room = heap_room(ballast->heap);
+    uint64_t gtt =
+        room.total_bytes ? over(room.total_bytes, room.used_bytes + promised) : want_bytes;
+    uint64_t ram = over(admission_available_ram(), promised + ballast->floor_bytes);
+    char text[SIZE_TEXT_MAX];
+    if (gtt < want_bytes) {
+        reason_set(why, 0, "the rest of the GTT total of %s is in use",
+                   size_text(room.total_bytes, text));
+    } else if (ram < want_bytes) {
+        reason_set(why, 0, "more would leave less than the floor of %s of free RAM",
+                   size_text(ballast->floor_bytes, text));
+    }
+    return gtt < ram ? gtt : ram;
+}
+
 /* The size of the next piece; 0 if there is none to be made, because all is there or because it
  * would go beyond what others are to have. With the lock. */
 static uint64_t next_piece(struct ballast *ballast)
 {
-    struct memory_debt *debt = ballast->debt;
-    bool busy = under_way(debt); /* asked before anything that it could change */
+    bool busy = under_way(ballast->debt); /* asked before anything that it could change */
     uint64_t want = missing(ballast);
-    uint64_t size = want < ballast->piece_bytes ? want : ballast->piece_bytes;
-    char text[SIZE_TEXT_MAX];
-    if (!size) {
-        return 0;
-    }
-    uint64_t promised = debt->unpopulated_bytes + debt->making_bytes;
-    const struct heap_room room = heap_room(ballast->heap);
-    if (room.total_bytes && room.used_bytes + promised + size > room.total_bytes) {
-        reason_set(&ballast->why, 0, "the rest of the GTT total of %s is in use",
-                   size_text(room.total_bytes, text));
-    } else if (admission_available_ram() < promised + size + ballast->floor_bytes) {
-        reason_set(&ballast->why, 0, "more would leave less than the floor of %s of free RAM",
-                   size_text(ballast->floor_bytes, text));
-    } else {
+    want = want < ballast->piece_bytes ? want : ballast->piece_bytes;
+    uint64_t can = want ? spare(ballast, want, &ballast->why) : 0;
+    uint64_t size = (want < can ? want : can) / GTTD_ALIGN_BYTES * GTTD_ALIGN_BYTES;
+    if (size == want || size >= PIECE_LEAST) {
         return size;
     }
     ballast->stalled = true;
