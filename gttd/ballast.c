@@ -13,7 +13,8 @@
 #define PIECES_MAX     256 /* about; each is an fd */
 #define PIECE_MIN      (64ull << 20)
 #define PIECE_LEAST    (16ull << 20) /* if more is missing */
-#define STALL_RETRY_MS 10000
+#define RETRY_MS       10000
+#define FIRST_RETRY_MS 1000 /* clients that end keep memory a little longer than we do */
 #define EARLY_LOG_MS   1000
 
 struct ballast_piece {
@@ -215,7 +216,8 @@ static void tell(struct ballast *ballast, bool stalled, uint64_t aim_bytes)
 {
     char have[SIZE_TEXT_MAX], want[SIZE_TEXT_MAX];
     size_text(ballast->debt->ballast_bytes, have);
-    if (stalled && ballast->said != BALLAST_STALLED) {
+    if (stalled && ballast->said != BALLAST_STALLED &&
+        (ballast->n_stalls > 1 || ballast->said == BALLAST_SILENT)) {
         log_line(LOG_WARNING, "pool: %s of %s are reserved beside the segments: %s", have,
                  size_text(aim_bytes, want), ballast->why.text);
         ballast->said = BALLAST_STALLED;
@@ -240,6 +242,7 @@ static void lane_done(struct job *job)
         ballast->stall_ms = loop_now_ms();
     }
     if ((stalled && !by_us) || (!stalled && complete)) {
+        ballast->n_stalls = stalled ? ballast->n_stalls + 1 : 0;
         tell(ballast, stalled, aim_bytes);
     }
 }
@@ -248,7 +251,7 @@ static void lane_done(struct job *job)
 static bool worth_a_try(const struct ballast *ballast)
 {
     return (ballast->stalled_by_us && !under_way(ballast->debt)) ||
-           loop_now_ms() - ballast->stall_ms >= STALL_RETRY_MS;
+           loop_now_ms() - ballast->stall_ms >= (ballast->n_stalls > 1 ? RETRY_MS : FIRST_RETRY_MS);
 }
 
 void ballast_aim(struct ballast *ballast, uint64_t capacity_bytes, uint64_t aim_bytes,
