@@ -50,7 +50,9 @@ static void judge_total(struct findings *findings, const struct facts *facts,
                                     "GTT: the GPU may take %s of the %s of RAM, %s are in use",
                                     SIZE_TEXT(gpu->gtt_bytes), SIZE_TEXT(facts->ram_bytes),
                                     SIZE_TEXT(gpu->gtt_used_bytes));
-    if (facts->ram_bytes && gpu->gtt_bytes + 2 * GIB > facts->ram_bytes) {
+    /* more than the kernel's own half, and less than gttd's default floor is left */
+    if (facts->ram_bytes && gpu->gtt_bytes > facts->ram_bytes / 16 * 9 &&
+        gpu->gtt_bytes + 2 * GIB > facts->ram_bytes) {
         f->level = LEVEL_WARN;
         finding_means(f, "That leaves next to nothing for everything else, and the OOM killer does "
                          "not see GTT. gttd's floor still refuses what would go too far.");

@@ -55,8 +55,11 @@ static void judge_gpu(struct findings *findings, const struct facts *facts)
                 gpu->node.path);
     if (gpu->vram_bytes && gpu->kind == GPU_APU) {
         judge_apu(findings, facts, gpu);
-    } else if (gpu->vram_bytes) {
+    } else if (gpu->vram_bytes && gpu->kind == GPU_DISCRETE) {
         judge_card(findings, gpu);
+    } else if (gpu->vram_bytes) {
+        finding_add(findings, "vram", LEVEL_OK, "VRAM: %s, on a card or carved out of the RAM",
+                    SIZE_TEXT(gpu->vram_bytes));
     }
 }
 
