@@ -115,6 +115,26 @@ bool pool_below_floor(const struct pool *pool)
     return admission_free_ram(&pool->debt) < pool->limits.floor_bytes;
 }
 
+uint64_t pool_yield(struct pool *pool, uint64_t max_bytes)
+{
+    char give[SIZE_TEXT_MAX], free_ram[SIZE_TEXT_MAX], floor[SIZE_TEXT_MAX];
+    uint64_t ballast = pool->debt.ballast_bytes, unused = pool->limits.capacity_bytes;
+    uint64_t available = admission_free_ram(&pool->debt), wanted = pool->limits.floor_bytes;
+    uint64_t bytes = wanted > available ? wanted - available : 0;
+    bytes = bytes < max_bytes ? bytes : max_bytes;
+    bytes = bytes < ballast ? bytes : ballast;
+    if (bytes) {
+        log_line(LOG_NOTICE,
+                 "memory pressure, free RAM of %s is below the floor of %s: giving back %s of what "
+                 "was reserved, for a while",
+                 size_text(available, free_ram), size_text(wanted, floor), size_text(bytes, give));
+        unused -= pool->quota.bytes < unused ? pool->quota.bytes : unused;
+        pool->yielded_bytes = unused - (ballast - bytes < unused ? ballast - bytes : unused);
+        pool_trim(pool);
+    }
+    return bytes;
+}
+
 uint64_t pool_relieve(struct pool *pool, uint64_t max_bytes)
 {
     uint64_t gone_bytes = 0;

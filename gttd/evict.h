@@ -17,6 +17,10 @@ int pool_make_room_for_name(struct pool *pool, const struct account *account, st
 
 bool pool_below_floor(const struct pool *pool);
 
+/* Give back some of what is reserved, at most max_bytes and so much that free RAM is above the
+ * floor; pool->yielded_bytes says that it is not wanted again. Returns how much. */
+uint64_t pool_yield(struct pool *pool, uint64_t max_bytes);
+
 /* Evict until free RAM is above the floor, or max_bytes have gone (the segment with which that is
  * so, entirely), or there is no more to evict. Returns how much. */
 uint64_t pool_relieve(struct pool *pool, uint64_t max_bytes);

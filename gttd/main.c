@@ -76,7 +76,7 @@ static void log_limits(const char *intro, const struct limits *limits)
         size_text(limits->quota_bytes, quota);
     }
     if (limits->n_user_quotas) {
-        snprintf(users, sizeof users, " (%u users have their own)", limits->n_user_quotas);
+        snprintf(users, sizeof users, " (%u with their own)", limits->n_user_quotas);
     }
     log_line(LOG_INFO, "%s: pool %s, quota %s%s, floor %s, share %s", intro, pool, quota, users,
              size_text(limits->floor_bytes, floor), limits->share_group ? "group" : "user");

@@ -696,8 +696,8 @@ void pool_shut_down(struct pool *pool)
 void pool_trim(struct pool *pool)
 {
     const struct limits *limits = &pool->limits;
-    uint64_t capacity = limits->capacity_bytes, charged = pool->quota.bytes;
-    ballast_aim(&pool->ballast, capacity, capacity > charged ? capacity - charged : 0,
+    uint64_t capacity = limits->capacity_bytes, not_ours = pool->quota.bytes + pool->yielded_bytes;
+    ballast_aim(&pool->ballast, capacity, capacity > not_ours ? capacity - not_ours : 0,
                 limits->floor_bytes);
 }
 

@@ -27,7 +27,8 @@ struct pool {
     uint64_t next_id;
     uint64_t use_clock;
     uint64_t n_evictions;
-    bool pressure_watched; /* see pressure.h */
+    bool pressure_watched;  /* see pressure.h */
+    uint64_t yielded_bytes; /* of what should be reserved: given back under pressure, for a while */
     /*
      * The late answer to a request: status 0, or negative with *why. For an OPEN, role says what
      * the owner got of pending->segment. pending is freed when this returns. It must not call the

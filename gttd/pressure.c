@@ -12,6 +12,7 @@
 
 #define PSI_PATH    "/proc/pressure/memory"
 #define COMPLAIN_MS 60000
+#define CALM_MS     60000 /* without pressure, before memory is reserved again */
 
 char *pressure_trigger(const struct pressure_settings *settings,
                        char buf[static PRESSURE_TRIGGER_MAX])
@@ -41,7 +42,8 @@ static void complain(struct pressure *pressure)
 
 /*
  * Stalls also come from a cgroup at its own limit, or from a slow disk, and giving up segments
- * would not help those: so only as long as free RAM is below the floor.
+ * would not help those: so only as long as free RAM is below the floor. What is reserved goes
+ * first, for nobody misses what is in it.
  */
 static void on_pressure(struct source *source, uint32_t events)
 {
@@ -56,9 +58,20 @@ static void on_pressure(struct source *source, uint32_t events)
     if (!pool_below_floor(pool)) {
         return;
     }
+    if (pool_yield(pool, pressure->settings.step_bytes)) {
+        loop_arm(pressure->loop, &pressure->calm, loop_now_ms() + CALM_MS);
+        return;
+    }
     if (!pool_relieve(pool, pressure->settings.step_bytes)) {
         complain(pressure);
     }
+}
+
+/* The pool may grow again, as far as the floor lets it. */
+static void on_calm(struct timer *timer)
+{
+    struct pressure *pressure = list_entry(timer, struct pressure, calm);
+    pressure->pool->yielded_bytes = 0;
 }
 
 /* A trigger is an open file with the condition written to it; it ends with the close. */
@@ -99,6 +112,8 @@ void pressure_start(struct pressure *pressure, struct loop *loop, struct pool *p
                                   .loop = loop,
                                   .pool = pool,
                                   .settings = *settings};
+    list_init(&pressure->calm.link);
+    pressure->calm.expired = on_calm;
     if (settings->kind == PRESSURE_OFF) {
         return;
     }
@@ -116,7 +131,12 @@ void pressure_start(struct pressure *pressure, struct loop *loop, struct pool *p
 
 void pressure_stop(struct pressure *pressure)
 {
-    if (pressure->loop && pressure->source.fd >= 0) {
+    if (!pressure->loop) {
+        return;
+    }
+    loop_disarm(&pressure->calm);
+    pressure->pool->yielded_bytes = 0;
+    if (pressure->source.fd >= 0) {
         loop_remove(pressure->loop, &pressure->source);
         close_fdp(&pressure->source.fd);
         pressure->pool->pressure_watched = false;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The kernel's word that the machine runs short of memory (PSI, /proc/pressure/memory), upon which
- * sealed segments that nobody uses are given up. GPU memory is invisible to the OOM killer: nobody
- * else can give it back.
+ * what is reserved and sealed segments that nobody uses are given up. GPU memory is invisible to
+ * the OOM killer: nobody else can give it back.
  */
 #ifndef GTTD_PRESSURE_H
 #define GTTD_PRESSURE_H
@@ -38,6 +38,7 @@ struct pressure {
     struct loop *loop;
     struct pool *pool;
     struct pressure_settings settings;
+    struct timer calm;     /* armed while the pool has given back what it had reserved */
     int64_t complained_ms; /* when it was last said that nothing can be evicted; 0: never */
 };
 

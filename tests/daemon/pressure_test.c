@@ -108,6 +108,48 @@ static double expect_evicted(struct gtt *watch, const char *name)
     return now();
 }
 
+static uint64_t ballast(struct gtt *gtt)
+{
+    struct gtt_status status;
+    CHECK_EQ(gtt_status(gtt, &status), 0);
+    return status.ballast_bytes;
+}
+
+/* Until all of the pool that no segment has is reserved. */
+static void wait_reserved(struct gtt *gtt)
+{
+    struct gtt_status status;
+    for (int ms = 0; ms < 20000; ms += 50) {
+        CHECK_EQ(gtt_status(gtt, &status), 0);
+        if (status.ballast_bytes + status.used_bytes == 192 * MIB) {
+            return;
+        }
+        sleep_ms(50);
+    }
+    CHECK(!"the pool is whole");
+}
+
+/* What is reserved goes before what somebody may want again, and comes back when it is over. */
+static void test_ballast(struct gtt *gtt)
+{
+    uint32_t before = n_evictions(gtt);
+    reconfigure(gtt, "pool = 192M\n" ABOVE_FLOOR, false);
+    gtt_segment_close(rig_fill(gtt, "warm", SEGMENT, 4));
+    wait_reserved(gtt);
+    reconfigure(gtt, "pool = 192M\n" BELOW_FLOOR, true);
+    uint64_t reserved = 192 * MIB;
+    for (int ms = 0; n_evictions(gtt) == before; ms += 50) {
+        uint64_t now_reserved = ballast(gtt);
+        CHECK(now_reserved <= reserved && ms < 200000);
+        reserved = now_reserved;
+        sleep_ms(50);
+    }
+    CHECK_EQ(reserved, 0);
+    CHECK(rig_logged(&rig, "giving back 4 MiB of what was reserved, for a while"));
+    reconfigure(gtt, "floor = 16M\npool = 192M\npressure = off\n", false);
+    wait_reserved(gtt);
+}
+
 static void test_evictions(struct gtt *gtt)
 {
     int pipe_fd;
@@ -139,6 +181,7 @@ static void test_evictions(struct gtt *gtt)
     reconfigure(gtt, "floor = 1000T\npressure = off\n", true);
     sleep_ms(3000);
     CHECK_EQ(n_evictions(gtt), 3);
+    test_ballast(gtt);
     rig_kill(pid);
     close(pipe_fd);
     gtt_disconnect(watch);

@@ -48,6 +48,8 @@ static void test_all_keys(void)
     CHECK_EQ(c.pressure.kind, PRESSURE_FULL);
     CHECK(c.pressure.stall_ms == 2000 && c.pressure.window_ms == 4000);
     CHECK_EQ(c.pressure.step_bytes, 1024 * MIB);
+    char trigger[PRESSURE_TRIGGER_MAX]; /* in microseconds */
+    CHECK(!strcmp(pressure_trigger(&c.pressure, trigger), "full 2000000 4000000"));
 }
 
 static void test_defaults(void)
@@ -60,6 +62,8 @@ static void test_defaults(void)
     CHECK_EQ(c.floor_bytes, admission_default_floor());
     CHECK(c.floor_bytes >= 2048 * MIB);
     CHECK_EQ(c.pressure.kind, PRESSURE_SOME);
+    char trigger[PRESSURE_TRIGGER_MAX];
+    CHECK(!strcmp(pressure_trigger(&c.pressure, trigger), "some 150000 2000000"));
     CHECK_EQ(parse("pool = none\nquota=none\n", &c, &why), 0);
     CHECK(!c.pool_bytes && !c.quota_bytes);
 }
