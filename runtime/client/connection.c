@@ -14,7 +14,8 @@
 
 #include "gttd_util.h"
 
-#define CONNECT_TIMEOUT_MS 5000
+#define CONNECT_TIMEOUT_MS 5000  /* a listener whose backlog is full */
+#define HELLO_TIMEOUT_MS   60000 /* one that has yet to be started, and reserves its pool then */
 
 static _Thread_local char connect_error[512];
 
@@ -292,13 +293,13 @@ static int try_paths(struct gtt *gtt, const char *socket_path)
     int r;
     if (only) {
         r = set_path(gtt, only, "");
-        return r < 0 ? r : gtt_dial(gtt, CONNECT_TIMEOUT_MS);
+        return r < 0 ? r : gtt_dial(gtt, HELLO_TIMEOUT_MS);
     }
     char user_error[sizeof gtt->error] = "";
     if (runtime_dir && *runtime_dir) {
         r = set_path(gtt, runtime_dir, "/gttd.sock");
         if (r == 0) {
-            r = gtt_dial(gtt, CONNECT_TIMEOUT_MS);
+            r = gtt_dial(gtt, HELLO_TIMEOUT_MS);
         }
         if (r == 0) {
             return 0;
@@ -307,7 +308,7 @@ static int try_paths(struct gtt *gtt, const char *socket_path)
     }
     r = set_path(gtt, "/run/gttd", "/gttd.sock");
     if (r == 0) {
-        r = gtt_dial(gtt, CONNECT_TIMEOUT_MS);
+        r = gtt_dial(gtt, HELLO_TIMEOUT_MS);
     }
     return r < 0 ? gtt_fail(gtt, r, "%.250s%.250s", user_error, gtt->error) : 0;
 }

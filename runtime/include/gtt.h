@@ -67,9 +67,10 @@ struct gtt_segment; /* a lease of a sealed segment, or one that is being filled 
  * Connect to gttd. socket_path NULL: $GTTD_SOCKET if set (and then nothing else), else
  * $XDG_RUNTIME_DIR/gttd.sock, else /run/gttd/gttd.sock, whichever answers first. label: who calls,
  * for gttd's log and lists; at most 31 bytes of printable ASCII; may be NULL. Blocks until gttd has
- * answered, at most 5 s. On success *ret is the caller's. On failure gtt_last_error(NULL) has the
- * sentence. Errors: -ENOENT, -ECONNREFUSED no gttd there, -EACCES, -EUSERS too many connections,
- * -EPROTONOSUPPORT other version, -ETIMEDOUT.
+ * answered, at most a minute: systemd may have to start it, and then it reserves its pool first. On
+ * success *ret is the caller's. On failure gtt_last_error(NULL) has the sentence. Errors: -ENOENT,
+ * -ECONNREFUSED no gttd there, -EACCES, -EUSERS too many connections, -EPROTONOSUPPORT other
+ * version, -ETIMEDOUT.
  */
 GTT_PUBLIC int gtt_connect(const char *socket_path, const char *label, struct gtt **ret);
 
