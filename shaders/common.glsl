@@ -10,13 +10,16 @@
 
 #include "push.h"
 
-/* R: only read. W: only written. */
+/* R: only read. W: only written. C: shared by the workgroups of a dispatch. */
 layout(buffer_reference, std430, buffer_reference_align = 4) buffer F32 { float v[]; };
 layout(buffer_reference, std430, buffer_reference_align = 4) restrict readonly buffer F32R { float v[]; };
+layout(buffer_reference, std430, buffer_reference_align = 4) coherent buffer F32C { float v[]; };
+layout(buffer_reference, std430, buffer_reference_align = 4) coherent buffer U32C { uint v[]; };
 layout(buffer_reference, std430, buffer_reference_align = 16) buffer F32x4 { vec4 v[]; };
 layout(buffer_reference, std430, buffer_reference_align = 16) restrict readonly buffer F32x4R { vec4 v[]; };
 layout(buffer_reference, std430, buffer_reference_align = 4) restrict readonly buffer U32 { uint v[]; };
 layout(buffer_reference, std430, buffer_reference_align = 4) restrict writeonly buffer U32W { uint v[]; };
+layout(buffer_reference, std430, buffer_reference_align = 8) restrict writeonly buffer U32x2W { uvec2 v[]; };
 layout(buffer_reference, std430, buffer_reference_align = 8) restrict readonly buffer U32x2 { uvec2 v[]; };
 layout(buffer_reference, std430, buffer_reference_align = 16) restrict readonly buffer U32x4 { uvec4 v[]; };
 layout(buffer_reference, std430, buffer_reference_align = 16) restrict readonly buffer Step { STEP_FIELDS int ids[]; };

@@ -30,7 +30,37 @@
 #define SPEC_ROWS 5 /* rows of the matrix per workgroup */
 #define SPEC_TILE 6 /* tokens per workgroup */
 
-#define STEP_IDS_MAX 64
+/* gemv */
+#define SPEC_COLS      5  /* of the matrix */
+#define SPEC_LANES     6  /* invocations per row, a power of two within a subgroup */
+#define SPEC_GEMV_ROWS 7  /* rows at once (pairs of them with SPEC_GLU) */
+#define SPEC_UNROLL    8  /* blocks of a row at once */
+#define SPEC_PROLOGUE  9  /* where z comes from: */
+#define GEMV_PLAIN     0  /* z = x of the first token */
+#define GEMV_NORM      1  /* z = rmsnorm(x) * next */
+#define GEMV_ADD_NORM  2  /* x_out = x + rmsnorm(y) * post; z = rmsnorm(x_out) * next */
+#define GEMV_LAST      3  /* z = x of the last token */
+#define SPEC_GLU       10 /* 1: out[i] = gelu_tanh(row i) * row units + i */
+
+/* gemm */
+#define SPEC_GEMM_COLS   5 /* of the matrix */
+#define SPEC_TILE_ROWS   6 /* of a workgroup: rows of the matrix */
+#define SPEC_TILE_TOKENS 7
+#define SPEC_TILE_K      8
+#define SPEC_MAT_M       9  /* of a cooperative matrix: rows */
+#define SPEC_MAT_N       10 /* tokens */
+#define SPEC_MAT_K       11
+#define GEMM_MATS        4 /* a subgroup makes so many times so many cooperative matrices */
+#define GEMM_SMALL_MATS  2
+#define POWER_COPIES     16 /* of a token's scale, so that it can be loaded as a matrix's column */
+
+/* attend_one */
+#define SPEC_HEADS     2 /* query heads per workgroup, all of one KV head */
+#define SPEC_HEAD_DIM  3
+#define SPEC_KEY_LANES 4 /* invocations per key, a power of two within a subgroup */
+#define SPEC_KEYS      5 /* keys at once, per so many invocations */
+
+#define STEP_IDS_MAX 512
 
 /* One forward pass: written by the host before a submission. */
 #define STEP_FIELDS  \
@@ -50,6 +80,42 @@
     UINT rows;         \
     UINT cols;         \
     UINT last_only;
+
+/* One token. units: rows, half of them with SPEC_GLU. */
+#define GEMV_FIELDS    \
+    ADDR(U32x4) data;  \
+    ADDR(U32) scale;   \
+    ADDR(U32) bias;    \
+    ADDR(F32x4R) x;    \
+    ADDR(F32x4R) y;    \
+    ADDR(F32x4R) post; \
+    ADDR(F32x4R) next; \
+    ADDR(F32x4) x_out; \
+    ADDR(F32) out_;    \
+    ADDR(Step) step_p; \
+    UINT units;        \
+    FLOAT eps;
+
+/* half[t] = f16 of x[t] * 2^-e, power[t][POWER_COPIES] = 2^e: so that the largest is far from f16's
+ * limit. */
+#define TO_HALF_FIELDS  \
+    ADDR(F32x4R) x;     \
+    ADDR(U32x2W) half_; \
+    ADDR(F32) power;    \
+    ADDR(Step) step_p;  \
+    UINT width;
+
+/* y[t][r] = power[t] * sum over k of w[r][k] * x[t][k], x f16; rows beyond the last token's are
+ * written up to a multiple of 16. */
+#define GEMM_FIELDS    \
+    ADDR(U32x4) data;  \
+    ADDR(U32) scale;   \
+    ADDR(U32) bias;    \
+    ADDR(U32x4) x;     \
+    ADDR(F32R) power;  \
+    ADDR(F32) y;       \
+    ADDR(Step) step_p; \
+    UINT rows;
 
 /* x[t] = w[ids[t]] * factor */
 #define EMBED_FIELDS   \
@@ -112,6 +178,29 @@
     UINT ring;           \
     UINT window;
 
+/* qkv: of one token. k and v as above, to be read and written. parts: f32 [n_heads, parts,
+ * row_halfs + 2], parts: y of the grid; finished: 0 for each x of the grid, and 0 again after. */
+#define ATTEND_ONE_FIELDS \
+    ADDR(F32R) qkv;       \
+    ADDR(F32R) q_norm;    \
+    ADDR(F32R) k_norm;    \
+    ADDR(U32x2) turns;    \
+    ADDR(U32x4) k;        \
+    ADDR(U32x4) v;        \
+    ADDR(U32W) k_out;     \
+    ADDR(U32W) v_out;     \
+    ADDR(F32) att;        \
+    ADDR(F32C) parts;     \
+    ADDR(U32C) finished;  \
+    ADDR(Step) step_p;    \
+    UINT n_heads;         \
+    UINT n_kv_heads;      \
+    UINT heads_per_kv;    \
+    UINT ring;            \
+    UINT window;          \
+    FLOAT eps;            \
+    FLOAT query_scale;
+
 /* h = gelu_tanh(gate) * up, gate_up [n, 2 * ffn] */
 #define GEGLU_FIELDS      \
     ADDR(F32x4R) gate_up; \
@@ -122,6 +211,15 @@
 #ifdef __STDC_VERSION__
 struct push_matmul {
     MATMUL_FIELDS
+};
+struct push_gemv {
+    GEMV_FIELDS
+};
+struct push_to_half {
+    TO_HALF_FIELDS
+};
+struct push_gemm {
+    GEMM_FIELDS
 };
 struct push_embed {
     EMBED_FIELDS
@@ -137,6 +235,9 @@ struct push_rope_store {
 };
 struct push_attention {
     ATTENTION_FIELDS
+};
+struct push_attend_one {
+    ATTEND_ONE_FIELDS
 };
 struct push_geglu {
     GEGLU_FIELDS

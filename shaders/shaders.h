@@ -6,12 +6,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SHADER(name) SHADER_##name,
+#define SHADER(name)         SHADER_##name,
+#define SHADER_COOPMAT(name) SHADER(name)
 enum shader_id {
 #include "shaders.def"
     SHADER_COUNT,
 };
 #undef SHADER
+#undef SHADER_COOPMAT
 
 struct shader {
     const char *name;
@@ -19,6 +21,6 @@ struct shader {
     size_t size_bytes;
 };
 
-extern const struct shader shaders[SHADER_COUNT];
+extern const struct shader shaders[SHADER_COUNT]; /* size_bytes 0: not in this build */
 
 #endif

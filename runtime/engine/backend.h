@@ -36,6 +36,7 @@ struct backend_info {
     const char *backend; /* "reference", "cpu", "vulkan" */
     char device[256]; /* "AMD EPYC (AVX-512 VNNI, 2 threads)", "llvmpipe (LLVM 15.0.6, 256 bits)" */
     uint32_t max_batch; /* largest n of forward() */
+    bool f16_batches;   /* several tokens are multiplied in float16, and added up in float32 */
 };
 
 /* How the device reaches the weights, decided when a model is bound. */
@@ -93,6 +94,13 @@ enum backend_op {
     OP_COUNT,
 };
 
+/* What one kind of dispatch took of a forward pass. */
+struct backend_kernel_time {
+    const char *name; /* lives as long as the program */
+    uint32_t n;       /* dispatches */
+    double seconds;   /* in all, with the wait before each */
+};
+
 struct backend_ops {
     const char *name;
 
@@ -126,6 +134,11 @@ struct backend_ops {
      */
     int (*forward)(struct backend_state *state, const int32_t *ids, uint32_t n, uint32_t pos,
                    enum logits_want want, float *logits, struct err *err);
+
+    /* As forward() with LOGITS_LAST, but timed: *ret_n of at most cap kernels, by name. NULL: this
+     * backend has no kernels to time. -ENOTSUP: the device has no clock. */
+    int (*profile)(struct backend_state *state, const int32_t *ids, uint32_t n, uint32_t pos,
+                   struct backend_kernel_time *ret, size_t cap, size_t *ret_n, struct err *err);
 
     /* One operation alone, for the conformance suite: same kernels as forward(). layer is ignored
      * by OP_EMBED and OP_HEAD; in is NULL for OP_EMBED, ids for all others. */

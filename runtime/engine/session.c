@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gttd_util.h"
+
 #define DEFAULT_MAX_POS 8192
 
 struct llm_session {
@@ -112,21 +114,28 @@ static int check_ids(const struct llm_session *session, const int32_t *ids, size
     return 0;
 }
 
-/* Run ids[pos..pos + n) and make them part of the timeline. */
-static int advance(struct llm_session *session, const int32_t *ids, uint32_t n,
+/* The next n ids are in the cache. */
+static void advance_to(struct llm_session *session, const int32_t *ids, uint32_t n)
+{
+    memcpy(session->ids + session->pos, ids + session->pos, n * sizeof *ids);
+    session->pos += n;
+    if (session->pos > session->high) {
+        session->high = session->pos;
+    }
+}
+
+/* Run all_ids[pos..pos + n) and make them part of the timeline. */
+static int advance(struct llm_session *session, const int32_t *all_ids, uint32_t n,
                    enum logits_want want, float *logits, struct err *err)
 {
-    int r = session->engine->ops->forward(session->state, ids, n, session->pos, want, logits, err);
+    int r = session->engine->ops->forward(session->state, all_ids + session->pos, n, session->pos,
+                                          want, logits, err);
     if (r < 0) {
         /* what the cache holds beyond the last good position is unknown */
         session->pos = session->high = 0;
         return r;
     }
-    memcpy(session->ids + session->pos, ids, n * sizeof *ids);
-    session->pos += n;
-    if (session->pos > session->high) {
-        session->high = session->pos;
-    }
+    advance_to(session, all_ids, n);
     return 0;
 }
 
@@ -153,14 +162,53 @@ int llm_session_sync(struct llm_session *session, const int32_t *ids, size_t n, 
         uint32_t left = (uint32_t)n - session->pos;
         uint32_t batch = left < session->engine->max_batch ? left : session->engine->max_batch;
         bool last = batch == left && logits;
-        r = advance(session, ids + session->pos, batch, last ? LOGITS_LAST : LOGITS_NONE,
-                    last ? logits : NULL, err);
+        r = advance(session, ids, batch, last ? LOGITS_LAST : LOGITS_NONE, last ? logits : NULL,
+                    err);
         if (r < 0) {
             return r;
         }
     }
     if (ret_reused) {
         *ret_reused = reused;
+    }
+    return 0;
+}
+
+uint32_t llm_session_max_batch(const struct llm_session *session)
+{
+    return session->engine->max_batch;
+}
+
+int llm_session_profile(struct llm_session *session, const int32_t *ids, size_t n, uint32_t n_last,
+                        struct llm_kernel_time *ret, size_t cap, size_t *ret_n, struct err *err)
+{
+    struct backend_kernel_time times[32];
+    const struct llm_engine *engine = session->engine;
+    if (!engine->ops->profile) {
+        return err_set(err, -ENOTSUP, "the %s backend times no kernels", engine->ops->name);
+    }
+    int r = check_ids(session, ids, n, err);
+    if (r == 0 && n > n_last) {
+        r = llm_session_sync(session, ids, n - n_last, NULL, NULL, NULL, err, NULL);
+    }
+    if (r < 0) {
+        return r;
+    }
+    rewind_to(session, (uint32_t)n - n_last);
+    if (session->pos != n - n_last) {
+        return err_set(err, -EINVAL, "the context cannot go back to %zu", n - n_last);
+    }
+    size_t n_times = 0;
+    r = engine->ops->profile(session->state, ids + session->pos, n_last, session->pos, times,
+                             ARRAY_SIZE(times), &n_times, err);
+    if (r < 0) {
+        session->pos = session->high = 0;
+        return r;
+    }
+    advance_to(session, ids, n_last);
+    *ret_n = n_times < cap ? n_times : cap;
+    for (size_t i = 0; i < *ret_n; i++) {
+        ret[i] = (struct llm_kernel_time){times[i].name, times[i].n, times[i].seconds};
     }
     return 0;
 }
@@ -177,8 +225,7 @@ int llm_session_logits_all(struct llm_session *session, const int32_t *ids, size
     while (session->pos < n) {
         uint32_t left = (uint32_t)n - session->pos;
         uint32_t batch = left < session->engine->max_batch ? left : session->engine->max_batch;
-        r = advance(session, ids + session->pos, batch, LOGITS_ALL,
-                    logits + (size_t)session->pos * vocab, err);
+        r = advance(session, ids, batch, LOGITS_ALL, logits + (size_t)session->pos * vocab, err);
         if (r < 0) {
             return r;
         }

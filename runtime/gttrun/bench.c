@@ -18,9 +18,10 @@ struct bench_options {
     uint32_t depth;
     uint32_t reps;
     bool json;
+    bool profile;
 };
 
-enum { OPT_RANDOM = 512, OPT_JSON };
+enum { OPT_RANDOM = 512, OPT_JSON, OPT_PROFILE };
 
 static const struct argp_option bench_arg_options[] = {
     {"prefill", 'p', "N", 0, "tokens of prompt (default 512, 0: skip)", 0},
@@ -29,6 +30,8 @@ static const struct argp_option bench_arg_options[] = {
     {"repetitions", 'r', "N", 0, "repetitions, of which the median counts (default 5)", 0},
     {"random", OPT_RANDOM, "SIZE", 0,
      "random weights of Gemma 3's true shapes, in the pool: 270m, 1b, 4b, 12b, 27b", 0},
+    {"profile", OPT_PROFILE, NULL, 0,
+     "then time each kernel of one decoded token and one batch of prompt", 0},
     {"json", OPT_JSON, NULL, 0, "print one JSON object", 0},
     {0},
 };
@@ -54,6 +57,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         break;
     case OPT_RANDOM:
         o->model.random_size = arg;
+        break;
+    case OPT_PROFILE:
+        o->profile = true;
         break;
     case OPT_JSON:
         o->json = true;
@@ -186,6 +192,79 @@ out:
     return r;
 }
 
+/* One pass's kernels, longest first. */
+struct profile {
+    struct llm_kernel_time kernels[32];
+    size_t n;
+    uint32_t n_tokens; /* 0: not measured */
+};
+
+static double profile_seconds(const struct profile *profile)
+{
+    double sum = 0;
+    for (size_t i = 0; i < profile->n; i++) {
+        sum += profile->kernels[i].seconds;
+    }
+    return sum;
+}
+
+/* A batch of prompt from the depth on, and a token after it; each twice, of which the second
+ * counts: the first reads new memory. */
+static int measure_kernels(struct llm_engine *engine, const struct bench_options *o,
+                           struct profile *prefill, struct profile *decode, struct err *err)
+{
+    struct llm_engine_info info;
+    llm_engine_info(engine, &info);
+    uint32_t n_ids = o->depth + o->n_prefill + 2;
+    struct llm_session *session = NULL;
+    int32_t *ids = malloc(n_ids * sizeof *ids);
+    int r = ids ? llm_session_create(engine, n_ids, err, &session)
+                : err_set(err, -ENOMEM, "out of memory");
+    if (r == 0) {
+        fill_ids(ids, n_ids, info.vocab);
+        uint32_t max = llm_session_max_batch(session);
+        prefill->n_tokens = o->n_prefill < max ? o->n_prefill : max;
+        decode->n_tokens = o->n_decode > 0;
+    }
+    struct profile *profiles[] = {prefill, decode};
+    for (int i = 0; i < 2; i++) {
+        struct profile *p = profiles[i];
+        for (int run = 0; run < 2 && r == 0 && p->n_tokens; run++) {
+            r = llm_session_profile(session, ids, o->depth + p->n_tokens, p->n_tokens, p->kernels,
+                                    sizeof p->kernels / sizeof p->kernels[0], &p->n, err);
+        }
+    }
+    llm_session_destroy(session);
+    free(ids);
+    return r;
+}
+
+static void print_profile(const struct profile *profile, const char *what)
+{
+    double total = profile_seconds(profile);
+    if (profile->n_tokens == 0) {
+        return;
+    }
+    printf("%s, %u token%s: %.3f ms on the device\n", what, profile->n_tokens,
+           profile->n_tokens == 1 ? "" : "s", total * 1e3);
+    for (size_t i = 0; i < profile->n; i++) {
+        const struct llm_kernel_time *k = &profile->kernels[i];
+        printf("  %-12s %5u x %9.2f us %9.3f ms %5.1f %%\n", k->name, k->n, k->seconds / k->n * 1e6,
+               k->seconds * 1e3, 100 * k->seconds / total);
+    }
+}
+
+static json_t *json_profile(const struct profile *profile)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; i < profile->n && array; i++) {
+        const struct llm_kernel_time *k = &profile->kernels[i];
+        json_array_append_new(array, json_pack("{s:s, s:i, s:f}", "kernel", k->name, "n", (int)k->n,
+                                               "seconds", k->seconds));
+    }
+    return array;
+}
+
 static void print_text(const struct bench_options *o, const struct llm_engine_info *info,
                        const struct figures *f, double read_gbps)
 {
@@ -210,7 +289,8 @@ static void print_text(const struct bench_options *o, const struct llm_engine_in
 }
 
 static int print_json(const struct bench_options *o, const struct llm_engine_info *info,
-                      const struct figures *f, double read_gbps, struct err *err)
+                      const struct figures *f, double read_gbps, const struct profile *prefill,
+                      const struct profile *decode, struct err *err)
 {
     double gbps = f->decode_tps * (double)info->bytes_per_token * 1e-9;
     json_t *json =
@@ -234,6 +314,12 @@ static int print_json(const struct bench_options *o, const struct llm_engine_inf
                                       "cpu_cores", f->cpu_per_s, "cpu_ms_per_token",
                                       f->cpu_per_token * 1e3));
     }
+    if (json && prefill->n) {
+        json_object_set_new(json, "prefill_kernels", json_profile(prefill));
+    }
+    if (json && decode->n) {
+        json_object_set_new(json, "decode_kernels", json_profile(decode));
+    }
     return report_print(json, err);
 }
 
@@ -250,11 +336,17 @@ int cmd_bench(int argc, char **argv)
     struct llm_engine_info info;
     llm_engine_info(engine, &info);
     double read_gbps = llm_engine_read_speed(engine, o.model.n_threads) * 1e-9;
+    struct profile prefill = {.n = 0}, decode = {.n = 0};
     int r = measure(engine, &o, &f, &err);
+    if (r == 0 && o.profile) {
+        r = measure_kernels(engine, &o, &prefill, &decode, &err);
+    }
     if (r == 0 && o.json) {
-        r = print_json(&o, &info, &f, read_gbps, &err);
+        r = print_json(&o, &info, &f, read_gbps, &prefill, &decode, &err);
     } else if (r == 0) {
         print_text(&o, &info, &f, read_gbps);
+        print_profile(&prefill, "prefill");
+        print_profile(&decode, "decode");
     }
     if (r < 0) {
         complain("%s", err.text);

@@ -106,6 +106,23 @@ int llm_session_sync(struct llm_session *session, const int32_t *ids, size_t n, 
 int llm_session_logits_all(struct llm_session *session, const int32_t *ids, size_t n, float *logits,
                            struct err *err);
 
+/* What one kind of work on the device took. */
+struct llm_kernel_time {
+    const char *name;
+    uint32_t n;     /* how often */
+    double seconds; /* in all */
+};
+
+/*
+ * As llm_session_sync() to ids[0..n), with the last n_last of them (at most one batch) in a pass
+ * that the device times: *ret_n of at most cap kernels, longest first. Errors: those of sync,
+ * -ENOTSUP the backend or the device times nothing.
+ */
+int llm_session_profile(struct llm_session *session, const int32_t *ids, size_t n, uint32_t n_last,
+                        struct llm_kernel_time *ret, size_t cap, size_t *ret_n, struct err *err);
+/* The largest n_last. */
+uint32_t llm_session_max_batch(const struct llm_session *session);
+
 struct llm_sampling {
     float temperature;        /* 0: greedy */
     uint32_t top_k;           /* 0: off */

@@ -22,6 +22,8 @@ static struct vk_tuning tune(const struct vkc_physical *physical)
             .matmul_tile = 4,
             .token_wg = 2 * lanes,
             .head_wg = 4 * lanes,
+            .attend_wg = lanes,
+            .batch_max = 32,
             .segment_flops = 100e9,
         };
     }
@@ -31,7 +33,10 @@ static struct vk_tuning tune(const struct vkc_physical *physical)
         .matmul_tile = 8,
         .token_wg = at_most(256, physical->props.limits.maxComputeWorkGroupInvocations),
         .head_wg = 64,
-        .segment_flops = 100e9,
+        .attend_wg = at_most(128, physical->props.limits.maxComputeWorkGroupInvocations),
+        .batch_max = VK_BATCH_MAX,
+        /* a few TFLOP/s against hundreds */
+        .segment_flops = vkc_is_unified(physical) ? 100e9 : 4e12,
     };
 }
 
@@ -59,6 +64,8 @@ static void vk_close(struct backend *backend)
     if (!backend) {
         return;
     }
+    free(backend->choices);
+    free(backend->choices_path);
     vkc_device_destroy(backend->device);
     vkc_instance_destroy(backend->instance);
     free(backend);
@@ -79,6 +86,7 @@ static int vk_open(const struct backend_params *params, struct err *err, struct 
     if (r < 0) {
         goto fail;
     }
+    vk_choices_load(backend, params->cache_dir);
     r = vkc_checked(backend->instance, 0, err);
     if (r < 0) {
         goto fail;
@@ -92,7 +100,11 @@ fail:
 
 static void vk_info(const struct backend *backend, struct backend_info *ret)
 {
-    *ret = (struct backend_info){.backend = "vulkan", .max_batch = VK_BATCH_MAX};
+    *ret = (struct backend_info){
+        .backend = "vulkan",
+        .max_batch = backend->tuning.batch_max,
+        .f16_batches = vk_gemm_possible(backend),
+    };
     snprintf(ret->device, sizeof ret->device, "%s", backend->device->physical.props.deviceName);
 }
 
@@ -106,5 +118,6 @@ const struct backend_ops vulkan_backend = {
     .state_create = vk_state_create,
     .state_destroy = vk_state_destroy,
     .forward = vk_forward,
+    .profile = vk_profile,
     .op = vk_op,
 };

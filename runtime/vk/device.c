@@ -21,8 +21,38 @@ static int create_handle(struct vkc_device *device, struct err *err)
         .bufferDeviceAddress = VK_TRUE,
         .timelineSemaphore = VK_TRUE,
     };
-    const char *extensions[3];
+    VkPhysicalDeviceShaderIntegerDotProductFeatures int_dot = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES,
+        .shaderIntegerDotProduct = VK_TRUE,
+    };
+    VkPhysicalDeviceSubgroupSizeControlFeatures size_control = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES,
+        .subgroupSizeControl = VK_TRUE,
+        .computeFullSubgroups = VK_TRUE,
+    };
+    VkPhysicalDeviceCooperativeMatrixFeaturesKHR coopmat = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR,
+        .cooperativeMatrix = VK_TRUE,
+    };
+    const char *extensions[7];
     uint32_t n_extensions = 0;
+    if (physical->has_int_dot) {
+        extensions[n_extensions++] = VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME;
+        features.pNext = &int_dot;
+    }
+    if (physical->has_size_control) {
+        extensions[n_extensions++] = VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME;
+        size_control.pNext = features.pNext;
+        features.pNext = &size_control;
+    }
+    if (physical->coopmat.m) {
+        extensions[n_extensions++] = VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME;
+        coopmat.pNext = features.pNext;
+        features.pNext = &coopmat;
+        features.shaderFloat16 = VK_TRUE;
+        features.vulkanMemoryModel = VK_TRUE; /* and then for the other shaders' atomics: */
+        features.vulkanMemoryModelDeviceScope = VK_TRUE;
+    }
     if (physical->has_dmabuf) {
         extensions[n_extensions++] = VK_KHR_EXTERNAL_MEMORY_FD_EXTENSION_NAME;
         extensions[n_extensions++] = VK_EXT_EXTERNAL_MEMORY_DMA_BUF_EXTENSION_NAME;

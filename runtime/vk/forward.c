@@ -22,10 +22,11 @@ uint32_t vk_batch_index(uint32_t n)
 static int check_step(const struct backend_state *state, uint32_t n, uint32_t pos, struct err *err)
 {
     const struct model_config *c = &state->bm->model->config;
-    if (n == 0 || n > VK_BATCH_MAX || pos > state->max_pos || n > state->max_pos - pos) {
+    const uint32_t batch_max = state->bm->backend->tuning.batch_max;
+    if (n == 0 || n > batch_max || pos > state->max_pos || n > state->max_pos - pos) {
         return err_set(err, -EINVAL,
-                       "%u tokens at position %u: a batch is 1 to %d, of %u positions", n, pos,
-                       VK_BATCH_MAX, state->max_pos);
+                       "%u tokens at position %u: a batch is 1 to %u, of %u positions", n, pos,
+                       batch_max, state->max_pos);
     }
     uint32_t oldest = pos + 1 > c->window ? pos + 1 - c->window : 0;
     if (pos > 0 && oldest < state->ring_start) {
@@ -77,8 +78,8 @@ int vk_run(struct backend *backend, const VkCommandBuffer *cmds, uint32_t n, str
     return vkc_checked(backend->instance, r, err);
 }
 
-int vk_forward(struct backend_state *state, const int32_t *ids, uint32_t n, uint32_t pos,
-               enum logits_want want, float *logits, struct err *err)
+static int forward(struct backend_state *state, const int32_t *ids, uint32_t n, uint32_t pos,
+                   enum logits_want want, float *logits, struct err *err)
 {
     if (n == 1 && want == LOGITS_ALL) {
         want = LOGITS_LAST;
@@ -104,4 +105,20 @@ int vk_forward(struct backend_state *state, const int32_t *ids, uint32_t n, uint
         memcpy(logits, state->all.host.map, n * row_bytes);
     }
     return 0;
+}
+
+int vk_forward(struct backend_state *state, const int32_t *ids, uint32_t n, uint32_t pos,
+               enum logits_want want, float *logits, struct err *err)
+{
+    if (want != LOGITS_ALL) {
+        return forward(state, ids, n, pos, want, logits, err);
+    }
+    int r = n > 0 ? 0 : err_set(err, -EINVAL, "no tokens");
+    for (uint32_t done = 0; r == 0 && done < n;) {
+        uint32_t part = n - done < VK_ALL_MAX ? n - done : VK_ALL_MAX;
+        r = forward(state, ids + done, part, pos + done, want, logits, err);
+        logits += (size_t)part * state->bm->model->config.vocab;
+        done += part;
+    }
+    return r;
 }

@@ -117,6 +117,54 @@ int vk_matmul_pipeline(struct backend_model *bm, const struct weight *w, uint32_
     return vkc_pipeline_get(bm->backend->device, SHADER_matmul, spec, 7, err, ret);
 }
 
+/* Query heads that share the reading of a key in one workgroup of attend_one.comp: a few, because
+ * each takes registers, and fewer on a device that has many workgroups to fill. */
+static uint32_t heads_at_once(const struct backend *backend, const struct model_config *c)
+{
+    uint32_t most = backend->device->physical.compute_units < 64 ? 4 : 2;
+    uint32_t per_kv = c->n_heads / c->n_kv_heads;
+    uint32_t heads = per_kv < most ? per_kv : most;
+    while (per_kv % heads) {
+        heads--;
+    }
+    return heads;
+}
+
+static uint32_t attend_shared_bytes(uint32_t heads, uint32_t vecs, uint32_t teams)
+{
+    return (heads + 2 + heads * teams) * (vecs * 8 + 2) * (uint32_t)sizeof(float);
+}
+
+static int attend_one_pipeline(struct backend_model *bm, struct err *err)
+{
+    const struct model_config *c = &bm->model->config;
+    const struct vkc_physical *physical = &bm->backend->device->physical;
+    uint32_t wg = bm->backend->tuning.attend_wg;
+    uint32_t vecs = vk_row_halfs(c) / 8, lanes = 1;
+    while (vecs % (2 * lanes) == 0 && 2 * lanes <= physical->subgroup_size && lanes < 32) {
+        lanes *= 2;
+    }
+    uint32_t heads = heads_at_once(bm->backend, c);
+    const uint32_t shared_max = physical->props.limits.maxComputeSharedMemorySize - 512;
+    uint32_t shared_bytes = attend_shared_bytes(heads, vecs, wg / lanes);
+    while (shared_bytes > shared_max && wg / 2 >= physical->subgroup_size) {
+        wg /= 2;
+        shared_bytes = attend_shared_bytes(heads, vecs, wg / lanes);
+    }
+    const uint32_t vecs_max = 8; /* per invocation: registers */
+    if (!physical->has_shuffle || vecs / lanes > vecs_max || c->n_heads % c->n_kv_heads ||
+        shared_bytes > shared_max) {
+        return 0;
+    }
+    uint32_t spec[] = {
+        [SPEC_WG] = wg,           [SPEC_SLOTS] = slots(bm->backend, wg),
+        [SPEC_HEADS] = heads,     [SPEC_HEAD_DIM] = c->head_dim,
+        [SPEC_KEY_LANES] = lanes, [SPEC_KEYS] = 4,
+    };
+    bm->attend_one_heads = heads;
+    return vkc_pipeline_get(bm->backend->device, SHADER_attend_one, spec, 6, err, &bm->attend_one);
+}
+
 /* All that decoding and prefill use; what only LOGITS_ALL needs is made when it is asked for. */
 static int make_pipelines(struct backend_model *bm, struct err *err)
 {
@@ -130,6 +178,7 @@ static int make_pipelines(struct backend_model *bm, struct err *err)
         {SHADER_rmsnorm, tuning->token_wg, &bm->rmsnorm},
         {SHADER_add_norm, tuning->token_wg, &bm->add_norm},
         {SHADER_geglu, tuning->token_wg, &bm->geglu},
+        {SHADER_to_half, tuning->token_wg, &bm->to_half},
         {SHADER_rope_store, tuning->head_wg, &bm->rope_store},
         {SHADER_attention, tuning->head_wg, &bm->attention},
     };
@@ -137,11 +186,14 @@ static int make_pipelines(struct backend_model *bm, struct err *err)
     for (size_t i = 0; i < sizeof vectors / sizeof vectors[0] && r == 0; i++) {
         r = vector_pipeline(backend, vectors[i].shader, vectors[i].wg, err, vectors[i].ret);
     }
+    if (r == 0) {
+        r = attend_one_pipeline(bm, err);
+    }
     VkPipeline made; /* the device keeps it; record.c asks again */
     if (r == 0) {
         r = vk_embed_pipeline(bm, err, &made);
     }
-    if (r == 0) {
+    if (r == 0 && !vk_gemv_fits(backend, &bm->model->head)) {
         r = vk_matmul_pipeline(bm, &bm->model->head, 1, err, &made);
     }
     for (uint32_t l = 0; l < bm->model->config.n_layers; l++) {
@@ -149,8 +201,12 @@ static int make_pipelines(struct backend_model *bm, struct err *err)
         const struct weight *matrices[] = {&layer->qkv, &layer->attn_out, &layer->gate_up,
                                            &layer->down};
         for (int m = 0; m < 4 && r == 0; m++) {
-            r = vk_matmul_pipeline(bm, matrices[m], 1, err, &made);
-            if (r == 0) {
+            if (!vk_gemv_fits(backend, matrices[m])) {
+                r = vk_matmul_pipeline(bm, matrices[m], 1, err, &made);
+            }
+            if (r == 0 && vk_gemm_fits(backend, matrices[m])) {
+                r = vk_gemm_pipeline(backend, matrices[m], err, &made);
+            } else if (r == 0) {
                 r = vk_matmul_pipeline(bm, matrices[m], tuning->matmul_tile, err, &made);
             }
         }
@@ -179,6 +235,23 @@ static int make_turns(struct backend_model *bm, struct err *err)
     return 0;
 }
 
+/* The matrices' shapes that this device has not seen yet; a CPU is not worth it. */
+static int tune(struct backend_model *bm, struct err *err)
+{
+    if (bm->backend->device->physical.props.deviceType == VK_PHYSICAL_DEVICE_TYPE_CPU) {
+        return 0;
+    }
+    struct backend_state *state;
+    uint32_t rewind_max;
+    uint64_t kv_bytes;
+    int r = vk_state_create(bm, 1, err, &state, &rewind_max, &kv_bytes);
+    if (r == 0) {
+        r = vk_tune(state, err);
+        vk_state_destroy(state);
+    }
+    return r;
+}
+
 int vk_bind(struct backend *backend, const struct model *model, struct err *err,
             struct backend_model **ret, enum weight_path *ret_path)
 {
@@ -202,6 +275,10 @@ int vk_bind(struct backend *backend, const struct model *model, struct err *err,
         goto fail;
     }
     r = make_pipelines(bm, err);
+    if (r < 0) {
+        goto fail;
+    }
+    r = tune(bm, err);
     if (r < 0) {
         goto fail;
     }

@@ -99,6 +99,9 @@ int vk_op(struct backend_state *state, enum backend_op op, uint32_t layer, const
     struct backend *backend = state->bm->backend;
     struct op_run op_run = {0};
     layer = op == OP_EMBED || op == OP_HEAD ? 0 : layer;
+    if (op == OP_HEAD && n > VK_ALL_MAX) {
+        return err_set(err, -EINVAL, "logits of %u tokens: at most %d", n, VK_ALL_MAX);
+    }
     int r = vk_set_step(state, op == OP_EMBED ? ids : NULL, n, pos, err);
     if (r == 0) {
         r = prepare_op(state, op, n, err, &op_run);

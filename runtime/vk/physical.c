@@ -80,6 +80,7 @@ static bool choose_queue_family(struct vkc_instance *instance, struct vkc_physic
         bool compute_only = !(families[i].queueFlags & VK_QUEUE_GRAPHICS_BIT);
         if (!found || compute_only) {
             physical->queue_family = i;
+            physical->timestamp_bits = families[i].timestampValidBits;
             found = true;
         }
         if (compute_only) {
@@ -87,6 +88,104 @@ static bool choose_queue_family(struct vkc_instance *instance, struct vkc_physic
         }
     }
     return found;
+}
+
+/* How many SMs or CUs: grids that fill the device once are made from this. */
+static void query_compute_units(struct vkc_instance *instance, struct vkc_physical *physical,
+                                const VkExtensionProperties *extensions, uint32_t n)
+{
+    VkPhysicalDeviceShaderSMBuiltinsPropertiesNV nvidia = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_SM_BUILTINS_PROPERTIES_NV};
+    VkPhysicalDeviceShaderCorePropertiesAMD amd = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_CORE_PROPERTIES_AMD};
+    VkPhysicalDeviceProperties2 props = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2};
+    physical->compute_units = 16;
+    if (physical->props.deviceType == VK_PHYSICAL_DEVICE_TYPE_CPU) {
+        physical->compute_units = 4;
+    } else if (has_extension(extensions, n, VK_NV_SHADER_SM_BUILTINS_EXTENSION_NAME)) {
+        props.pNext = &nvidia;
+        instance->vk.GetPhysicalDeviceProperties2(physical->handle, &props);
+        physical->compute_units = nvidia.shaderSMCount;
+    } else if (has_extension(extensions, n, VK_AMD_SHADER_CORE_PROPERTIES_EXTENSION_NAME)) {
+        props.pNext = &amd;
+        instance->vk.GetPhysicalDeviceProperties2(physical->handle, &props);
+        physical->compute_units =
+            amd.shaderEngineCount * amd.shaderArraysPerEngineCount * amd.computeUnitsPerShaderArray;
+    }
+    if (physical->compute_units == 0 || physical->compute_units > 4096) {
+        physical->compute_units = 16;
+    }
+}
+
+static int query_coopmat(struct vkc_instance *instance, struct vkc_physical *physical,
+                         struct err *err)
+{
+    VkPhysicalDeviceCooperativeMatrixFeaturesKHR coopmat = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR};
+    VkPhysicalDeviceVulkan12Features features12 =
+        {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES, .pNext = &coopmat};
+    VkPhysicalDeviceFeatures2 features = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2,
+                                          .pNext = &features12};
+    instance->vk.GetPhysicalDeviceFeatures2(physical->handle, &features);
+    if (!coopmat.cooperativeMatrix || !features12.shaderFloat16 || !features12.vulkanMemoryModel ||
+        !features12.vulkanMemoryModelDeviceScope ||
+        !instance->vk.GetPhysicalDeviceCooperativeMatrixPropertiesKHR) {
+        return 0;
+    }
+    VkCooperativeMatrixPropertiesKHR list[64];
+    uint32_t n = ARRAY_SIZE(list);
+    for (uint32_t i = 0; i < n; i++) {
+        list[i] = (VkCooperativeMatrixPropertiesKHR){
+            .sType = VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR};
+    }
+    int r = vkc_err(err,
+                    instance->vk.GetPhysicalDeviceCooperativeMatrixPropertiesKHR(physical->handle,
+                                                                                 &n, list),
+                    "vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR");
+    for (uint32_t i = 0; i < n && r == 0; i++) {
+        const VkCooperativeMatrixPropertiesKHR *p = &list[i];
+        bool fits = p->AType == VK_COMPONENT_TYPE_FLOAT16_KHR &&
+                    p->BType == VK_COMPONENT_TYPE_FLOAT16_KHR &&
+                    p->CType == VK_COMPONENT_TYPE_FLOAT32_KHR &&
+                    p->ResultType == VK_COMPONENT_TYPE_FLOAT32_KHR &&
+                    p->scope == VK_SCOPE_SUBGROUP_KHR && !p->saturatingAccumulation &&
+                    p->MSize <= 16 && p->NSize <= 16 && p->KSize <= 16;
+        if (fits && p->MSize * p->NSize * p->KSize >
+                        physical->coopmat.m * physical->coopmat.n * physical->coopmat.k) {
+            physical->coopmat.m = p->MSize;
+            physical->coopmat.n = p->NSize;
+            physical->coopmat.k = p->KSize;
+        }
+    }
+    return r;
+}
+
+static void query_size_control(struct vkc_instance *instance, struct vkc_physical *physical)
+{
+    VkPhysicalDeviceSubgroupSizeControlFeatures size_control = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES};
+    VkPhysicalDeviceSubgroupSizeControlProperties sizes = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES};
+    VkPhysicalDeviceFeatures2 features = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2,
+                                          .pNext = &size_control};
+    VkPhysicalDeviceProperties2 props = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2,
+                                         .pNext = &sizes};
+    instance->vk.GetPhysicalDeviceFeatures2(physical->handle, &features);
+    instance->vk.GetPhysicalDeviceProperties2(physical->handle, &props);
+    physical->max_subgroups = sizes.maxComputeWorkgroupSubgroups;
+    physical->has_size_control = size_control.subgroupSizeControl &&
+                                 size_control.computeFullSubgroups &&
+                                 (sizes.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT);
+}
+
+static void query_int_dot(struct vkc_instance *instance, struct vkc_physical *physical)
+{
+    VkPhysicalDeviceShaderIntegerDotProductFeatures int_dot = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES};
+    VkPhysicalDeviceFeatures2 features = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2,
+                                          .pNext = &int_dot};
+    instance->vk.GetPhysicalDeviceFeatures2(physical->handle, &features);
+    physical->has_int_dot = int_dot.shaderIntegerDotProduct;
 }
 
 static void query_properties(struct vkc_instance *instance, struct vkc_physical *physical,
@@ -181,6 +280,17 @@ static int query(struct vkc_instance *instance, VkPhysicalDevice handle, struct 
                      has_extension(extensions, n, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME),
                      &ops, &stages);
     check_features(instance, ret, ops, stages);
+    ret->has_shuffle = ops & VK_SUBGROUP_FEATURE_SHUFFLE_BIT;
+    query_compute_units(instance, ret, extensions, n);
+    if (has_extension(extensions, n, VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME)) {
+        query_int_dot(instance, ret);
+    }
+    if (has_extension(extensions, n, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME)) {
+        query_size_control(instance, ret);
+    }
+    if (has_extension(extensions, n, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME)) {
+        return query_coopmat(instance, ret, err);
+    }
     return 0;
 }
 

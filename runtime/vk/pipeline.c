@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "push.h"
 #include "vkc.h"
 
 struct vkc_pipeline {
@@ -42,11 +43,23 @@ static int create_handle(struct vkc_device *device, struct vkc_pipeline *pipelin
         .dataSize = pipeline->n_spec * sizeof(uint32_t),
         .pData = pipeline->spec,
     };
+    /* Who counts subgroups must know their size: wave32 or wave64 is a driver's choice otherwise.
+     */
+    VkPipelineShaderStageRequiredSubgroupSizeCreateInfo size = {
+        .sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO,
+        .requiredSubgroupSize = device->physical.subgroup_size,
+    };
+    bool sized =
+        device->physical.has_size_control &&
+        pipeline->spec[SPEC_WG] % device->physical.subgroup_size == 0 &&
+        pipeline->spec[SPEC_WG] / device->physical.subgroup_size <= device->physical.max_subgroups;
     VkComputePipelineCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
         .stage =
             {
                 .sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
+                .pNext = sized ? &size : NULL,
+                .flags = sized ? VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT : 0,
                 .stage = VK_SHADER_STAGE_COMPUTE_BIT,
                 .module = module,
                 .pName = "main",

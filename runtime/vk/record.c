@@ -7,7 +7,7 @@
 
 #include "vk.h"
 
-const uint32_t vk_batches[VK_N_BATCHES] = {1, 8, VK_BATCH_MAX};
+const uint32_t vk_batches[VK_N_BATCHES] = {1, 8, 32, VK_ALL_MAX, VK_BATCH_MAX};
 
 /* One op's surroundings. */
 struct op {
@@ -32,18 +32,26 @@ static const struct model_config *config_of(const struct op *op)
     return &op->state->bm->model->config;
 }
 
-static void dispatch(const struct op *op, VkPipeline pipeline, const void *push,
+static void dispatch(const struct op *op, VkPipeline pipeline, const char *name, const void *push,
                      uint32_t push_bytes, uint32_t x, uint32_t y, uint32_t z)
 {
     vkc_dispatch(op->state->bm->backend->device, op->cmd, pipeline, push, push_bytes, x, y, z);
+    vk_mark(op->state, op->cmd, name);
 }
 
-static int record_matmul(const struct op *op, const struct weight *w, uint64_t x, uint64_t y,
-                         bool last_only)
+static int record_matmul(const struct op *op, const struct weight *w, const char *name, uint64_t x,
+                         uint64_t y, bool last_only)
 {
     struct backend_model *bm = op->state->bm;
     const struct vk_tuning *tuning = &bm->backend->tuning;
     bool one = last_only || op->batch == 1;
+    if (one && vk_gemv_fits(bm->backend, w)) {
+        struct vk_gemv_input input = {.prologue = op->batch == 1 ? GEMV_PLAIN : GEMV_LAST, .x = x};
+        return vk_record_gemv(op->state, op->cmd, w, &input, y, false, name, NULL, op->err);
+    }
+    if (!one && vk_gemm_fits(bm->backend, w)) {
+        return vk_record_gemm(op->state, op->cmd, w, x, y, op->batch, name, op->err);
+    }
     uint32_t tile = one ? 1 : tuning->matmul_tile;
     VkPipeline pipeline;
     int r = vk_matmul_pipeline(bm, w, tile, op->err, &pipeline);
@@ -65,7 +73,7 @@ static int record_matmul(const struct op *op, const struct weight *w, uint64_t x
     uint32_t groups = (w->rows + tuning->matmul_rows - 1) / tuning->matmul_rows;
     uint32_t folds = (groups + 65534) / 65535;
     uint32_t tiles = one ? 1 : (op->batch + tile - 1) / tile;
-    dispatch(op, pipeline, &push, sizeof push, (groups + folds - 1) / folds, tiles, folds);
+    dispatch(op, pipeline, name, &push, sizeof push, (groups + folds - 1) / folds, tiles, folds);
     return 0;
 }
 
@@ -88,7 +96,7 @@ static int record_embed(const struct op *op)
         .cols = w->cols,
         .factor = sqrtf((float)w->cols),
     };
-    dispatch(op, pipeline, &push, sizeof push, op->batch, 1, 1);
+    dispatch(op, pipeline, "embed", &push, sizeof push, op->batch, 1, 1);
     return 0;
 }
 
@@ -103,7 +111,7 @@ static int record_attn_norm(const struct op *op, uint32_t layer)
         .width = config_of(op)->hidden,
         .eps = config_of(op)->rms_eps,
     };
-    dispatch(op, bm->rmsnorm, &push, sizeof push, op->batch, 1, 1);
+    dispatch(op, bm->rmsnorm, "norm", &push, sizeof push, op->batch, 1, 1);
     return 0;
 }
 
@@ -119,7 +127,7 @@ static int record_add_norm(const struct op *op, uint64_t post_off, uint64_t next
         .width = config_of(op)->hidden,
         .eps = config_of(op)->rms_eps,
     };
-    dispatch(op, op->state->bm->add_norm, &push, sizeof push, op->batch, 1, 1);
+    dispatch(op, op->state->bm->add_norm, "norm", &push, sizeof push, op->batch, 1, 1);
     return 0;
 }
 
@@ -151,8 +159,41 @@ static int record_rope_store(const struct op *op, uint32_t layer)
         .eps = c->rms_eps,
         .query_scale = c->query_scale,
     };
-    dispatch(op, bm->rope_store, &push, sizeof push, c->n_heads + 2 * c->n_kv_heads, op->batch, 1);
+    dispatch(op, bm->rope_store, "rope_store", &push, sizeof push, c->n_heads + 2 * c->n_kv_heads,
+             op->batch, 1);
     return 0;
+}
+
+void vk_record_attend_one(struct backend_state *state, VkCommandBuffer cmd, uint32_t layer)
+{
+    struct op op = {state, cmd, 1, NULL};
+    const struct backend_model *bm = state->bm;
+    const struct model_config *c = config_of(&op);
+    const struct vk_kv *kv = &state->kv[layer];
+    uint64_t table = c->layer_is_global[layer] ? c->head_dim / 2 * sizeof(uint64_t) : 0;
+    struct push_attend_one push = {
+        .qkv = act(&op, ACT_QKV),
+        .q_norm = weight_at(&op, bm->model->layers[layer].q_norm_off),
+        .k_norm = weight_at(&op, bm->model->layers[layer].k_norm_off),
+        .turns = bm->turns.address + table,
+        .k = kv->buffer.address,
+        .v = v_address(kv),
+        .k_out = kv->buffer.address,
+        .v_out = v_address(kv),
+        .att = act(&op, ACT_ATT),
+        .parts = state->part_sums.address,
+        .finished = state->finished.address,
+        .step_p = state->step.address,
+        .n_heads = c->n_heads,
+        .n_kv_heads = c->n_kv_heads,
+        .heads_per_kv = c->n_heads / c->n_kv_heads,
+        .ring = kv->ring,
+        .window = c->layer_is_global[layer] ? 0 : c->window,
+        .eps = c->rms_eps,
+        .query_scale = c->query_scale,
+    };
+    dispatch(&op, bm->attend_one, "attend_one", &push, sizeof push,
+             c->n_heads / bm->attend_one_heads, state->parts, 1);
 }
 
 static int record_attention(const struct op *op, uint32_t layer)
@@ -171,7 +212,8 @@ static int record_attention(const struct op *op, uint32_t layer)
         .ring = kv->ring,
         .window = c->layer_is_global[layer] ? 0 : c->window,
     };
-    dispatch(op, op->state->bm->attention, &push, sizeof push, c->n_heads, op->batch, 1);
+    dispatch(op, op->state->bm->attention, "attention", &push, sizeof push, c->n_heads, op->batch,
+             1);
     return 0;
 }
 
@@ -185,7 +227,8 @@ static int record_geglu(const struct op *op)
         .ffn = config_of(op)->ffn,
     };
     uint32_t wg = bm->backend->tuning.token_wg;
-    dispatch(op, bm->geglu, &push, sizeof push, (push.ffn / 4 + wg - 1) / wg, op->batch, 1);
+    dispatch(op, bm->geglu, "geglu", &push, sizeof push, (push.ffn / 4 + wg - 1) / wg, op->batch,
+             1);
     return 0;
 }
 
@@ -202,27 +245,29 @@ int vk_record_op(struct backend_state *state, VkCommandBuffer cmd, enum backend_
     case OP_ATTN_NORM:
         return record_attn_norm(&op, layer);
     case OP_QKV:
-        return record_matmul(&op, &l->qkv, act(&op, ACT_Z), act(&op, ACT_QKV), false);
+        return record_matmul(&op, &l->qkv, "qkv", act(&op, ACT_Z), act(&op, ACT_QKV), false);
     case OP_ROPE_STORE:
         return record_rope_store(&op, layer);
     case OP_ATTENTION:
         return record_attention(&op, layer);
     case OP_ATTN_OUT:
-        return record_matmul(&op, &l->attn_out, act(&op, ACT_ATT), act(&op, ACT_Y), false);
+        return record_matmul(&op, &l->attn_out, "attn_out", act(&op, ACT_ATT), act(&op, ACT_Y),
+                             false);
     case OP_ATTN_ADD:
         return record_add_norm(&op, l->post_attn_norm_off, l->pre_ffn_norm_off);
     case OP_GATE_UP:
-        return record_matmul(&op, &l->gate_up, act(&op, ACT_Z), act(&op, ACT_GATE_UP), false);
+        return record_matmul(&op, &l->gate_up, "gate_up", act(&op, ACT_Z), act(&op, ACT_GATE_UP),
+                             false);
     case OP_GEGLU:
         return record_geglu(&op);
     case OP_DOWN:
-        return record_matmul(&op, &l->down, act(&op, ACT_H), act(&op, ACT_Y), false);
+        return record_matmul(&op, &l->down, "down", act(&op, ACT_H), act(&op, ACT_Y), false);
     case OP_FFN_ADD:
         return record_add_norm(&op, l->post_ffn_norm_off,
                                is_last_layer ? model->final_norm_off
                                              : model->layers[layer + 1].input_norm_off);
     case OP_HEAD:
-        return record_matmul(&op, &model->head, act(&op, ACT_Z),
+        return record_matmul(&op, &model->head, "head", act(&op, ACT_Z),
                              last_only ? state->last.device.address : state->all.device.address,
                              last_only);
     case OP_COUNT:
@@ -306,36 +351,77 @@ static int append_layer(struct pass *pass, uint32_t layer)
     return 0;
 }
 
-static int append_head(struct pass *pass, enum logits_want want)
+/* Logits to where the CPU reads them. */
+static void append_copy(struct pass *pass, enum logits_want want)
 {
     struct backend_state *state = pass->state;
     struct vkc_device *device = state->bm->backend->device;
     const struct vk_logits *logits = want == LOGITS_LAST ? &state->last : &state->all;
-    int r = append(pass, OP_HEAD, 0, want == LOGITS_LAST);
-    if (r < 0) {
-        return r;
-    }
     uint64_t rows = want == LOGITS_LAST ? 1 : pass->batch;
     vkc_barrier(device, current(pass), VKC_SHADER_TO_COPY);
     vkc_copy(device, current(pass), &logits->device, 0, &logits->host, 0,
              rows * state->bm->model->config.vocab * sizeof(float));
     vkc_barrier(device, current(pass), VKC_COPY_TO_HOST);
-    return 0;
+    vk_mark(state, current(pass), "copy logits");
+}
+
+static int append_ops(struct pass *pass, enum logits_want want)
+{
+    int r = vk_record_op(pass->state, current(pass), OP_EMBED, 0, pass->batch, false, pass->err);
+    for (uint32_t l = 0; l < pass->state->bm->model->config.n_layers && r == 0; l++) {
+        r = append_layer(pass, l);
+    }
+    if (r == 0 && want != LOGITS_NONE) {
+        r = append(pass, OP_HEAD, 0, want == LOGITS_LAST);
+    }
+    return r;
 }
 
 static int record_pass(struct pass *pass, enum logits_want want)
 {
     int r = start_segment(pass);
-    if (r == 0) {
-        r = vk_record_op(pass->state, current(pass), OP_EMBED, 0, pass->batch, false, pass->err);
+    if (r < 0) {
+        return r;
     }
-    for (uint32_t l = 0; l < pass->state->bm->model->config.n_layers && r == 0; l++) {
-        r = append_layer(pass, l);
+    vk_mark(pass->state, current(pass), NULL);
+    /* What the pass before this one read must not be overwritten yet, and its writes be seen. */
+    vkc_barrier(pass->state->bm->backend->device, current(pass), VKC_SHADER_TO_SHADER);
+    r = pass->batch == 1 ? vk_record_one(pass->state, current(pass), want, pass->err)
+                         : append_ops(pass, want);
+    if (r < 0) {
+        return r;
     }
-    if (r == 0 && want != LOGITS_NONE) {
-        r = append_head(pass, want);
+    if (want != LOGITS_NONE) {
+        append_copy(pass, want);
     }
-    return r < 0 ? r : end_segment(pass);
+    return end_segment(pass);
+}
+
+void vk_recording_finish(struct backend_state *state, struct vk_recording *recording)
+{
+    for (uint32_t i = 0; i < recording->n_cmds; i++) {
+        vkc_cmd_free(state->bm->backend->device, recording->cmds[i]);
+    }
+    free(recording->cmds);
+    *recording = (struct vk_recording){0};
+}
+
+int vk_recording_init(struct backend_state *state, uint32_t batch, enum logits_want want,
+                      struct err *err, struct vk_recording *ret)
+{
+    struct vk_recording recording = {
+        .cmds = calloc(state->bm->model->config.n_layers, sizeof *recording.cmds)};
+    if (!recording.cmds) {
+        return err_set(err, -ENOMEM, "no memory for command buffers");
+    }
+    struct pass pass = {state, &recording, batch, 0, err};
+    int r = record_pass(&pass, want);
+    if (r < 0) {
+        vk_recording_finish(state, &recording);
+        return r;
+    }
+    *ret = recording;
+    return 0;
 }
 
 int vk_record_forward(struct backend_state *state, uint32_t batch_index, enum logits_want want,
@@ -352,21 +438,9 @@ int vk_record_forward(struct backend_state *state, uint32_t batch_index, enum lo
             return r;
         }
     }
-    struct vk_recording recording = {
-        .cmds = calloc(state->bm->model->config.n_layers, sizeof *recording.cmds)};
-    if (!recording.cmds) {
-        return err_set(err, -ENOMEM, "no memory for command buffers");
+    int r = vk_recording_init(state, vk_batches[batch_index], want, err, slot);
+    if (r == 0) {
+        *ret = slot;
     }
-    struct pass pass = {state, &recording, vk_batches[batch_index], 0, err};
-    int r = record_pass(&pass, want);
-    if (r < 0) {
-        for (uint32_t i = 0; i < recording.n_cmds; i++) {
-            vkc_cmd_free(state->bm->backend->device, recording.cmds[i]);
-        }
-        free(recording.cmds);
-        return r;
-    }
-    *slot = recording;
-    *ret = slot;
-    return 0;
+    return r;
 }

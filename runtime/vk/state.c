@@ -3,18 +3,33 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "vk.h"
 
 /* Slots of a local layer's ring beyond the window: how far back a timeline may be rewound, and at
  * least a batch, which is stored before its first token attends. */
-#define RING_SLACK 256
-static_assert(RING_SLACK >= VK_BATCH_MAX, "a batch must not overwrite its own window");
+static uint32_t ring_slack(const struct backend_state *state)
+{
+    uint32_t batch = state->bm->backend->tuning.batch_max;
+    return batch > 256 ? batch : 256;
+}
+
+#define PARTS_MAX 64
+
+/* Of the longest input of a matrix, in floats. */
+static uint32_t half_width(const struct model_config *c)
+{
+    uint32_t width = c->hidden > c->ffn ? c->hidden : c->ffn;
+    uint32_t heads = c->n_heads * c->head_dim;
+    return ((width > heads ? width : heads) + 1) / 2;
+}
 
 uint32_t vk_act_width(const struct model_config *c, enum vk_act act)
 {
     switch (act) {
     case ACT_X:
+    case ACT_X_NEXT:
     case ACT_Y:
     case ACT_Z:
         return c->hidden;
@@ -25,6 +40,10 @@ uint32_t vk_act_width(const struct model_config *c, enum vk_act act)
         return c->n_heads * c->head_dim;
     case ACT_GATE_UP:
         return 2 * c->ffn;
+    case ACT_HALF:
+        return half_width(c);
+    case ACT_POWER:
+        return POWER_COPIES;
     case ACT_H:
     default:
         return c->ffn;
@@ -46,8 +65,8 @@ static int create_kv(struct backend_state *state, struct err *err, uint64_t *ret
     uint64_t total = 0;
     for (uint32_t l = 0; l < c->n_layers; l++) {
         uint64_t ring = state->max_pos;
-        if (!c->layer_is_global[l] && (uint64_t)c->window + RING_SLACK < ring) {
-            ring = (uint64_t)c->window + RING_SLACK;
+        if (!c->layer_is_global[l] && (uint64_t)c->window + ring_slack(state) < ring) {
+            ring = (uint64_t)c->window + ring_slack(state);
         }
         state->kv[l].ring = (uint32_t)ring;
         uint64_t bytes = 2ull * c->n_kv_heads * ring * vk_row_halfs(c) * sizeof(uint16_t);
@@ -67,12 +86,34 @@ static int create_acts(struct backend_state *state, struct err *err)
     uint64_t size = 0;
     for (int a = 0; a < ACT_COUNT; a++) {
         state->act_off[a] = size;
-        uint64_t bytes = (uint64_t)VK_BATCH_MAX *
+        uint64_t bytes = (uint64_t)state->bm->backend->tuning.batch_max *
                          vk_act_width(&state->bm->model->config, (enum vk_act)a) * sizeof(float);
         size += (bytes + 255) / 256 * 256;
     }
     return vkc_buffer_init(state->bm->backend->device, VKC_DEVICE, size, "activations", err,
                            &state->acts);
+}
+
+/* As many parts of the keys as fill the device twice when every head reads its own. */
+static int create_parts(struct backend_state *state, struct err *err)
+{
+    const struct backend_model *bm = state->bm;
+    const struct model_config *c = &bm->model->config;
+    struct vkc_device *device = bm->backend->device;
+    uint32_t groups = c->n_heads / (bm->attend_one ? bm->attend_one_heads : 1);
+    uint32_t parts = (2 * device->physical.compute_units + groups - 1) / groups;
+    state->parts = parts < PARTS_MAX ? parts : PARTS_MAX;
+    uint64_t floats = (uint64_t)c->n_heads * state->parts * (vk_row_halfs(c) + 2);
+    int r = vkc_buffer_init(device, VKC_DEVICE, floats * sizeof(float), "attention parts", err,
+                            &state->part_sums);
+    if (r == 0) {
+        r = vkc_buffer_init(device, VKC_SHARED, c->n_heads * sizeof(uint32_t), "finished parts",
+                            err, &state->finished);
+    }
+    if (r == 0) {
+        memset(state->finished.map, 0, c->n_heads * sizeof(uint32_t));
+    }
+    return r;
 }
 
 static int create_logits(struct backend_state *state, uint64_t rows, struct err *err,
@@ -98,7 +139,7 @@ int vk_state_need_all(struct backend_state *state, struct err *err)
     if (state->all.host.handle) {
         return 0;
     }
-    int r = create_logits(state, VK_BATCH_MAX, err, &state->all);
+    int r = create_logits(state, VK_ALL_MAX, err, &state->all);
     if (r < 0) {
         finish_logits(state, &state->all);
     }
@@ -131,6 +172,10 @@ int vk_state_create(struct backend_model *bm, uint32_t max_pos, struct err *err,
     if (r < 0) {
         goto fail;
     }
+    r = create_parts(state, err);
+    if (r < 0) {
+        goto fail;
+    }
     r = create_logits(state, 1, err, &state->last);
     if (r < 0) {
         goto fail;
@@ -143,7 +188,7 @@ int vk_state_create(struct backend_model *bm, uint32_t max_pos, struct err *err,
     for (uint32_t l = 0; l < bm->model->config.n_layers; l++) {
         rings_are_whole &= state->kv[l].ring == max_pos;
     }
-    *ret_rewind_max = rings_are_whole ? UINT32_MAX : RING_SLACK;
+    *ret_rewind_max = rings_are_whole ? UINT32_MAX : ring_slack(state);
     *ret_kv_bytes = kv_bytes;
     *ret = state;
     return 0;
@@ -160,15 +205,13 @@ void vk_state_destroy(struct backend_state *state)
     struct vkc_device *device = state->bm->backend->device;
     for (uint32_t b = 0; b < VK_N_BATCHES; b++) {
         for (int w = 0; w <= LOGITS_ALL; w++) {
-            struct vk_recording *recording = &state->recordings[b][w];
-            for (uint32_t i = 0; i < recording->n_cmds; i++) {
-                vkc_cmd_free(device, recording->cmds[i]);
-            }
-            free(recording->cmds);
+            vk_recording_finish(state, &state->recordings[b][w]);
         }
     }
     finish_logits(state, &state->all);
     finish_logits(state, &state->last);
+    vkc_buffer_finish(device, &state->part_sums);
+    vkc_buffer_finish(device, &state->finished);
     vkc_buffer_finish(device, &state->step);
     vkc_buffer_finish(device, &state->acts);
     for (uint32_t l = 0; state->kv && l < state->bm->model->config.n_layers; l++) {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What the parts of the Vulkan backend share: weights.c brings an image to the device, model.c
- * makes its pipelines, state.c holds a timeline, record.c turns operations into dispatches,
- * forward.c and op.c run them.
+ * makes its pipelines, gemv.c multiplies one token by a quantized matrix as tune.c found best,
+ * state.c holds a timeline, record.c turns operations into dispatches, decode.c one token's pass
+ * into few of them, forward.c and op.c run them, profile.c times them.
  */
 #ifndef VK_H
 #define VK_H
@@ -11,8 +12,9 @@
 #include "push.h"
 #include "vkc.h"
 
-#define VK_BATCH_MAX 32
-#define VK_N_BATCHES 3 /* the batch sizes for which command buffers are recorded: vk_batches */
+#define VK_BATCH_MAX 512
+#define VK_ALL_MAX   64 /* tokens of which all logits are wanted */
+#define VK_N_BATCHES 5  /* the batch sizes for which command buffers are recorded: vk_batches */
 extern const uint32_t vk_batches[VK_N_BATCHES];
 
 /* What differs between devices: sizes, not code. A workgroup is a multiple of the subgroup or
@@ -23,14 +25,39 @@ struct vk_tuning {
     uint32_t matmul_tile; /* tokens per workgroup when there are several */
     uint32_t token_wg;    /* embed, rmsnorm, add_norm, geglu */
     uint32_t head_wg;     /* rope_store, attention */
+    uint32_t attend_wg;   /* attend_one */
+    uint32_t batch_max;   /* tokens in one pass, at most VK_BATCH_MAX */
     double
         segment_flops; /* of one submission: a GPU that is busy for two seconds is taken for hung */
+};
+
+/* What gemv.comp is made for. */
+struct vk_gemv_shape {
+    uint32_t type, affine, group, cols;
+    uint32_t units;  /* rows of the result */
+    uint32_t normed; /* z is made by a norm in its prologue */
+    uint32_t glu;    /* a unit is a gate's row and an up's */
+};
+
+/* How it runs: see gemv.comp. */
+struct vk_gemv_tuning {
+    uint32_t wg, lanes, rows, unroll;
+    uint32_t per_cu; /* workgroups per compute unit */
+};
+
+struct vk_gemv_choice {
+    struct vk_gemv_shape shape;
+    struct vk_gemv_tuning tuning;
+    double gbps; /* as measured with it */
 };
 
 struct backend {
     struct vkc_instance *instance;
     struct vkc_device *device;
     struct vk_tuning tuning;
+    struct vk_gemv_choice *choices; /* [n_choices], measured: tune.c */
+    uint32_t n_choices;
+    char *choices_path; /* NULL: none on disk */
 };
 
 /* weights.c */
@@ -56,7 +83,9 @@ struct backend_model {
     const struct model *model; /* borrowed */
     struct vk_weights weights;
     struct vkc_buffer turns; /* uint64 [2, head_dim / 2]: local, global layers; rotation.glsl */
-    VkPipeline rmsnorm, add_norm, rope_store, attention, geglu;
+    VkPipeline rmsnorm, add_norm, rope_store, attention, geglu, to_half;
+    VkPipeline attend_one;     /* NULL: head_dim or the device do not suit it */
+    uint32_t attend_one_heads; /* per workgroup */
 };
 
 int vk_bind(struct backend *backend, const struct model *model, struct err *err,
@@ -66,11 +95,59 @@ int vk_embed_pipeline(struct backend_model *bm, struct err *err, VkPipeline *ret
 int vk_matmul_pipeline(struct backend_model *bm, const struct weight *w, uint32_t tile,
                        struct err *err, VkPipeline *ret);
 
+/* gemv.c */
+
+struct backend_state;
+
+/* Where a matrix's input comes from: PROLOGUE in gemv.comp. */
+struct vk_gemv_input {
+    uint32_t prologue; /* GEMV_... */
+    uint64_t x;
+    uint64_t y, post, next, x_out; /* those that the prologue needs */
+};
+
+/* Whether gemv.comp can run a matrix on this device; if not, matmul.comp does. */
+bool vk_gemv_fits(const struct backend *backend, const struct weight *w);
+struct vk_gemv_shape vk_gemv_shape(const struct weight *w, uint32_t prologue, bool glu);
+/* The measured choice for a shape, else one that should be good. */
+struct vk_gemv_tuning vk_gemv_tuning(const struct backend *backend,
+                                     const struct vk_gemv_shape *shape);
+/* Tunings that should be good, the best first; at most cap, and 64. */
+uint32_t vk_gemv_candidates(const struct backend *backend, const struct vk_gemv_shape *shape,
+                            struct vk_gemv_tuning *ret, uint32_t cap);
+int vk_gemv_pipeline(struct backend *backend, const struct vk_gemv_shape *shape, uint32_t prologue,
+                     const struct vk_gemv_tuning *tuning, struct err *err, VkPipeline *ret);
+/* glu: w is gate and up, the result is of half its rows. tuning NULL: vk_gemv_tuning(). */
+int vk_record_gemv(struct backend_state *state, VkCommandBuffer cmd, const struct weight *w,
+                   const struct vk_gemv_input *input, uint64_t out, bool glu, const char *name,
+                   const struct vk_gemv_tuning *tuning, struct err *err);
+
+/* gemm.c */
+
+/* Whether several tokens times a matrix can use cooperative matrices. */
+bool vk_gemm_fits(const struct backend *backend, const struct weight *w);
+/* Whether any could. */
+bool vk_gemm_possible(const struct backend *backend);
+int vk_gemm_pipeline(struct backend *backend, const struct weight *w, struct err *err,
+                     VkPipeline *ret);
+/* y = x w^T, f32; x goes through ACT_HALF. */
+int vk_record_gemm(struct backend_state *state, VkCommandBuffer cmd, const struct weight *w,
+                   uint64_t x, uint64_t y, uint32_t batch, const char *name, struct err *err);
+
+/* tune.c */
+
+/* Measure the shapes of a model that were not measured on this device before, and keep the result
+ * beside the pipeline cache. state: any of the model's. */
+int vk_tune(struct backend_state *state, struct err *err);
+/* Read what an earlier run measured: cache_dir may be NULL. */
+void vk_choices_load(struct backend *backend, const char *cache_dir);
+
 /* state.c */
 
-/* Activations, f32 [VK_BATCH_MAX, width], all in one buffer. */
+/* Activations, f32 [batch_max, width], all in one buffer. */
 enum vk_act {
     ACT_X,       /* residual stream [hidden] */
+    ACT_X_NEXT,  /* the same, one half-layer on: decode.c writes one from the other in turn */
     ACT_Y,       /* what a half-layer adds to it [hidden] */
     ACT_Z,       /* normed x [hidden] */
     ACT_QKV,     /* [(n_heads + 2 n_kv_heads) * head_dim] */
@@ -78,6 +155,8 @@ enum vk_act {
     ACT_ATT,     /* [n_heads * head_dim] */
     ACT_GATE_UP, /* [2 * ffn] */
     ACT_H,       /* [ffn] */
+    ACT_HALF,    /* f16: a matrix's input for gemm.comp */
+    ACT_POWER,   /* [POWER_COPIES]: its scale */
     ACT_COUNT,
 };
 
@@ -105,8 +184,13 @@ struct backend_state {
     struct vkc_buffer acts;
     uint64_t act_off[ACT_COUNT];
     struct vkc_buffer step; /* struct step */
-    struct vk_logits last;  /* one row */
-    struct vk_logits all;   /* VK_BATCH_MAX rows; made on first use */
+    /* attend_one.comp's: */
+    uint32_t parts;              /* of the keys, at most */
+    struct vkc_buffer part_sums; /* f32 [n_heads, parts, row_halfs + 2] */
+    struct vkc_buffer finished;  /* uint32 [n_heads], 0 between dispatches */
+    struct vk_marks *marks;      /* NULL: nothing is timed */
+    struct vk_logits last;       /* one row */
+    struct vk_logits all;        /* VK_ALL_MAX rows; made on first use */
     struct vk_recording recordings[VK_N_BATCHES][LOGITS_ALL + 1];
 };
 
@@ -119,15 +203,46 @@ uint32_t vk_row_halfs(const struct model_config *config);
 /* Make the buffers of state->all if they are not there. */
 int vk_state_need_all(struct backend_state *state, struct err *err);
 
+/* profile.c */
+
+#define VK_MARKS_MAX 4096
+
+/* Timestamps after each dispatch of a recording. */
+struct vk_marks {
+    VkQueryPool timer;
+    uint32_t n;
+    const char *names[VK_MARKS_MAX];
+};
+
+/* The dispatch just recorded is called name; does nothing if state->marks is NULL. */
+void vk_mark(struct backend_state *state, VkCommandBuffer cmd, const char *name);
+int vk_profile(struct backend_state *state, const int32_t *ids, uint32_t n, uint32_t pos,
+               struct backend_kernel_time *ret, size_t cap, size_t *ret_n, struct err *err);
+
 /* record.c */
 
 /* Append one operation for up to batch tokens, without barriers. OP_HEAD writes state->last (the
  * last token only) or state->all. */
 int vk_record_op(struct backend_state *state, VkCommandBuffer cmd, enum backend_op op,
                  uint32_t layer, uint32_t batch, bool last_only, struct err *err);
+/* Record RoPE, KV and attention of one token as one dispatch; false: the layer's shape needs
+ * OP_ROPE_STORE and OP_ATTENTION. */
+bool vk_attend_one_fits(const struct backend_model *bm);
+void vk_record_attend_one(struct backend_state *state, VkCommandBuffer cmd, uint32_t layer);
 /* The recording of a forward pass for up to vk_batches[batch_index] tokens, made on first use. */
 int vk_record_forward(struct backend_state *state, uint32_t batch_index, enum logits_want want,
                       struct err *err, const struct vk_recording **ret);
+
+/* Record a pass from scratch, for whoever wants one of his own; vk_recording_finish() frees it. */
+int vk_recording_init(struct backend_state *state, uint32_t batch, enum logits_want want,
+                      struct err *err, struct vk_recording *ret);
+void vk_recording_finish(struct backend_state *state, struct vk_recording *recording);
+
+/* decode.c */
+
+/* Record one token's pass: like the ops, in fewer dispatches. */
+int vk_record_one(struct backend_state *state, VkCommandBuffer cmd, enum logits_want want,
+                  struct err *err);
 
 /* forward.c */
 

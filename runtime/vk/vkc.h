@@ -16,6 +16,7 @@
 #include <stdint.h>
 #include <vulkan/vulkan.h>
 
+#include "coopmat.h"
 #include "err.h"
 #include "shaders.h"
 
@@ -78,6 +79,15 @@ struct vkc_physical {
     uint32_t subgroup_size;
     uint32_t min_subgroup_size; /* what a driver may choose for a shader; 1 if it does not say */
     uint32_t queue_family;
+    uint32_t compute_units; /* SMs, CUs; a guess where the driver does not say */
+    bool has_int_dot;       /* integer dot products: dot4.glsl */
+    bool has_shuffle;       /* subgroup shuffles in compute shaders */
+    uint32_t max_subgroups; /* in a workgroup of such a pipeline */
+    bool has_size_control;  /* pipelines can ask for subgroup_size and whole subgroups */
+    struct {
+        uint32_t m, n, k; /* f16 times f16 to f32 by one subgroup; 0: cannot */
+    } coopmat;
+    uint32_t timestamp_bits; /* 0: no timestamps */
     uint64_t max_alloc_bytes;
     uint64_t host_pointer_align; /* 0: host memory cannot be imported */
     bool has_dmabuf;
@@ -167,7 +177,7 @@ void vkc_buffer_finish(struct vkc_device *device, struct vkc_buffer *buffer);
 
 /* pipelines */
 
-#define VKC_SPEC_MAX   8
+#define VKC_SPEC_MAX   16
 #define VKC_PUSH_BYTES 128
 
 /* The pipeline of a shader with spec[i] as its specialization constant i; made on first use, owned
@@ -193,6 +203,15 @@ void vkc_dispatch(struct vkc_device *device, VkCommandBuffer cmd, VkPipeline pip
 void vkc_copy(struct vkc_device *device, VkCommandBuffer cmd, const struct vkc_buffer *src,
               uint64_t src_off, const struct vkc_buffer *dst, uint64_t dst_off,
               uint64_t size_bytes);
+
+/* Timestamps: a pool of n, reset, written when all commands before are done, read as nanoseconds
+ * since the first. */
+int vkc_timer_create(struct vkc_device *device, uint32_t n, struct err *err, VkQueryPool *ret);
+void vkc_timer_destroy(struct vkc_device *device, VkQueryPool pool); /* accepts NULL */
+void vkc_timer_reset(struct vkc_device *device, VkCommandBuffer cmd, VkQueryPool pool, uint32_t n);
+void vkc_timer_write(struct vkc_device *device, VkCommandBuffer cmd, VkQueryPool pool, uint32_t i);
+int vkc_timer_read(struct vkc_device *device, VkQueryPool pool, uint32_t n, struct err *err,
+                   double *ret_ns);
 
 /* Who wrote what must be visible, and to whom. */
 enum vkc_hazard {

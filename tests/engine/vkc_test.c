@@ -178,8 +178,9 @@ static void test_tunings(void)
     }
     CHECK(rms > 0);
     static const struct vk_tuning tunings[] = {
-        {32, 4, 8, 256, 64, 1e12}, {64, 1, 1, 128, 128, 1.0}, {24, 3, 3, 40, 24, 1.0},
-        {5, 2, 5, 3, 6, 1.0},      {1, 1, 2, 1, 1, 1e12},
+        {32, 4, 8, 256, 64, 32, 64, 1e12}, {64, 1, 1, 128, 128, 64, 512, 1.0},
+        {24, 3, 3, 40, 24, 8, 32, 1.0},    {5, 2, 5, 3, 6, 8, 32, 1.0},
+        {1, 1, 2, 1, 1, 16, 32, 1e12},
     };
     for (size_t t = 0; t < sizeof tunings / sizeof tunings[0]; t++) {
         backend->tuning = tunings[t];

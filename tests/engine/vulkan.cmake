@@ -1,6 +1,8 @@
 # The Vulkan backend: lavapipe everywhere, a GPU where there is one.
 gttd_test(vkc_test SOURCES engine/vkc_test.c engine/keep_drivers.c
           LIBS vk random_model m vulkan_headers LABELS engine)
+gttd_test(vk_tune_test SOURCES engine/vk_tune_test.c engine/keep_drivers.c
+          LIBS vk random_model m vulkan_headers TIMEOUT 300 LABELS engine)
 set(vulkan_quick "")
 if(CMAKE_C_FLAGS MATCHES "-fsanitize")
     set(vulkan_quick --quick) # the whole suite takes minutes then
@@ -10,7 +12,7 @@ gttd_test(conformance_vulkan SOURCES engine/conformance_vulkan.c engine/keep_dri
           LABELS engine)
 set(vulkan_test_environment
     "LSAN_OPTIONS=suppressions=${CMAKE_CURRENT_LIST_DIR}/lsan.supp:print_suppressions=0")
-set_tests_properties(vkc_test conformance_vulkan PROPERTIES ENVIRONMENT
+set_tests_properties(vkc_test vk_tune_test conformance_vulkan PROPERTIES ENVIRONMENT
     "${vulkan_test_environment}")
 
 # Again, with every address that a shader uses checked by the validation layer (several times

@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Which specialization of gemv.comp suits a device best, by trying those that should. What was
+ * found is kept in a text file beside the pipeline cache, a line per shape; deleting the file makes
+ * the next start measure again.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "gttd_util.h"
+#include "vk.h"
+
+#define TUNE_VERSION   "gemv 3" /* of the file's format, gemv.comp and the candidates */
+#define N_MATRICES     5        /* of a layer, and the head */
+#define LAYERS_MAX     16       /* of a model that are measured: enough to be larger than a cache */
+#define RUNS           5        /* of which the fastest counts */
+#define CANDIDATES     24
+#define WARM_NS        1500000000u
+#define TUNE_MIN_BYTES (256u << 10) /* smaller ones cost a barrier, however they are read */
+
+/* One shape's measuring: the same matrix of several layers, one after the other. */
+struct trial {
+    struct backend_state *state;
+    struct vk_gemv_shape shape;
+    const struct weight *matrices[LAYERS_MAX];
+    uint32_t n_matrices;
+    VkQueryPool timer;
+    struct vk_gemv_tuning list[CANDIDATES];
+    uint32_t n;
+};
+
+static uint64_t now_ns(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static uint64_t act(const struct trial *trial, enum vk_act act)
+{
+    return trial->state->acts.address + trial->state->act_off[act];
+}
+
+/* The largest matrix first, so that no cache holds what is read afterwards. */
+static int record(const struct trial *trial, VkCommandBuffer cmd,
+                  const struct vk_gemv_tuning *tuning, struct err *err)
+{
+    struct backend_state *state = trial->state;
+    const struct model *model = state->bm->model;
+    struct vkc_device *device = state->bm->backend->device;
+    struct vk_gemv_input input = {.prologue = GEMV_PLAIN, .x = act(trial, ACT_GATE_UP)};
+    uint64_t out = state->last.device.address;
+    int r = 0;
+    vkc_timer_reset(device, cmd, trial->timer, 2);
+    if (vk_gemv_fits(state->bm->backend, &model->head)) {
+        r = vk_record_gemv(state, cmd, &model->head, &input, out, false, NULL, NULL, err);
+        vkc_barrier(device, cmd, VKC_SHADER_TO_SHADER);
+    }
+    if (trial->shape.normed) {
+        input = (struct vk_gemv_input){
+            .prologue = GEMV_ADD_NORM,
+            .x = act(trial, ACT_X),
+            .y = act(trial, ACT_Y),
+            .post = vk_weights_address(&state->bm->weights, model->layers[0].post_ffn_norm_off),
+            .next = vk_weights_address(&state->bm->weights, model->final_norm_off),
+            .x_out = act(trial, ACT_X_NEXT),
+        };
+    }
+    vkc_timer_write(device, cmd, trial->timer, 0);
+    for (uint32_t i = 0; i < trial->n_matrices && r == 0; i++) {
+        r = vk_record_gemv(state, cmd, trial->matrices[i], &input, out, trial->shape.glu, NULL,
+                           tuning, err);
+        vkc_barrier(device, cmd, VKC_SHADER_TO_SHADER);
+    }
+    vkc_timer_write(device, cmd, trial->timer, 1);
+    return r;
+}
+
+/* Bytes of weights per nanosecond, with the barriers. */
+static int measure(const struct trial *trial, const struct vk_gemv_tuning *tuning, struct err *err,
+                   double *ret_gbps)
+{
+    struct backend *backend = trial->state->bm->backend;
+    VkCommandBuffer cmd;
+    int r = vkc_cmd_begin(backend->device, err, &cmd);
+    if (r < 0) {
+        return r;
+    }
+    double best = 0;
+    r = record(trial, cmd, tuning, err);
+    if (r == 0) {
+        r = vkc_cmd_end(backend->device, cmd, err);
+    }
+    for (int run = 0; run < RUNS && r == 0; run++) {
+        double ns[2];
+        r = vk_run(backend, &cmd, 1, err);
+        if (r == 0) {
+            r = vkc_timer_read(backend->device, trial->timer, 2, err, ns);
+        }
+        if (r == 0 && ns[1] > 0 && (best == 0 || ns[1] < best)) {
+            best = ns[1];
+        }
+    }
+    vkc_cmd_free(backend->device, cmd);
+    if (r == 0) {
+        *ret_gbps =
+            best > 0 ? (double)(weight_bytes(trial->matrices[0]) * trial->n_matrices) / best : 0;
+    }
+    return r;
+}
+
+/* Keep the device busy until its clocks are up, which takes some of them a second: what is measured
+ * before is not what a model will see. */
+static int warm_up(const struct trial *trial, struct err *err)
+{
+    double gbps;
+    uint64_t start = now_ns();
+    int r = 0;
+    while (r == 0 && now_ns() - start < WARM_NS) {
+        struct vk_gemv_tuning usual = vk_gemv_tuning(trial->state->bm->backend, &trial->shape);
+        r = measure(trial, &usual, err, &gbps);
+    }
+    return r;
+}
+
+static int compile_all(const struct trial *trial, struct err *err)
+{
+    uint32_t prologue = trial->shape.normed ? GEMV_ADD_NORM : GEMV_PLAIN;
+    int r = 0;
+    for (uint32_t i = 0; i < trial->n && r == 0; i++) {
+        VkPipeline made;
+        r = vk_gemv_pipeline(trial->state->bm->backend, &trial->shape, prologue, &trial->list[i],
+                             err, &made);
+    }
+    return r;
+}
+
+static int try_all(const struct trial *trial, struct err *err, struct vk_gemv_choice *best)
+{
+    int r = 0;
+    for (uint32_t i = 0; i < trial->n && r == 0; i++) {
+        double gbps = 0;
+        r = measure(trial, &trial->list[i], err, &gbps);
+        if (r == 0 && (i == 0 || gbps > best->gbps)) {
+            best->tuning = trial->list[i];
+            best->gbps = gbps;
+        }
+    }
+    return r;
+}
+
+static int add_choice(struct backend *backend, const struct vk_gemv_choice *choice)
+{
+    struct vk_gemv_choice *grown =
+        realloc(backend->choices, (backend->n_choices + 1) * sizeof *grown);
+    if (!grown) {
+        return -ENOMEM;
+    }
+    backend->choices = grown;
+    grown[backend->n_choices++] = *choice;
+    return 0;
+}
+
+static bool is_known(const struct backend *backend, const struct vk_gemv_shape *shape)
+{
+    for (uint32_t i = 0; i < backend->n_choices; i++) {
+        if (memcmp(&backend->choices[i].shape, shape, sizeof *shape) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+#define LINE_FORMAT                                                                         \
+    "type %" SCNu32 " affine %" SCNu32 " group %" SCNu32 " cols %" SCNu32 " units %" SCNu32 \
+    " normed %" SCNu32 " glu %" SCNu32 ": wg %" SCNu32 " lanes %" SCNu32 " rows %" SCNu32   \
+    " unroll %" SCNu32 " per_cu %" SCNu32
+
+static int print_choice(char *text, size_t size, const struct vk_gemv_choice *c)
+{
+    return snprintf(text, size, LINE_FORMAT " gbps %.1f", c->shape.type, c->shape.affine,
+                    c->shape.group, c->shape.cols, c->shape.units, c->shape.normed, c->shape.glu,
+                    c->tuning.wg, c->tuning.lanes, c->tuning.rows, c->tuning.unroll,
+                    c->tuning.per_cu, c->gbps);
+}
+
+static int tune_shape(struct trial *trial, struct err *err)
+{
+    struct backend *backend = trial->state->bm->backend;
+    struct vk_gemv_choice best = {.shape = trial->shape,
+                                  .tuning = vk_gemv_tuning(backend, &trial->shape)};
+    int r = try_all(trial, err, &best);
+    if (r < 0) {
+        return r;
+    }
+    char text[256];
+    print_choice(text, sizeof text, &best);
+    vkc_log(backend->instance, "tuned: %s", text);
+    r = add_choice(backend, &best);
+    return r == 0 ? 0 : err_set(err, r, "no memory for a tuning");
+}
+
+/* The file is only a saving of time: what cannot be written is measured again. */
+static void save(const struct backend *backend)
+{
+    if (!backend->choices_path) {
+        return;
+    }
+    AUTO_FREE char *temp = NULL;
+    if (asprintf(&temp, "%s.new", backend->choices_path) < 0) {
+        temp = NULL;
+        return;
+    }
+    FILE *f = fopen(temp, "we");
+    bool ok = f && fprintf(f, "%s\n", TUNE_VERSION) > 0;
+    for (uint32_t i = 0; ok && i < backend->n_choices; i++) {
+        char text[256];
+        print_choice(text, sizeof text, &backend->choices[i]);
+        ok = fprintf(f, "%s\n", text) > 0;
+    }
+    ok = (!f || fclose(f) == 0) && ok;
+    if (!ok || rename(temp, backend->choices_path) < 0) {
+        vkc_log(backend->instance, "%s: cannot write: %s", temp, strerror(errno));
+    }
+}
+
+static bool is_sane(const struct vk_gemv_tuning *t, const struct vkc_physical *physical)
+{
+    return t->wg && t->wg <= physical->props.limits.maxComputeWorkGroupInvocations &&
+           t->wg % physical->subgroup_size == 0 && t->lanes && (t->lanes & (t->lanes - 1)) == 0 &&
+           t->lanes <= physical->subgroup_size && t->rows && t->rows <= 16 && t->unroll &&
+           t->unroll <= 16 && t->per_cu && t->per_cu <= 64;
+}
+
+void vk_choices_load(struct backend *backend, const char *cache_dir)
+{
+    if (!cache_dir) {
+        return;
+    }
+    const struct vkc_physical *physical = &backend->device->physical;
+    char uuid[2 * VK_UUID_SIZE + 1];
+    for (size_t i = 0; i < VK_UUID_SIZE; i++) {
+        snprintf(uuid + 2 * i, 3, "%02x", physical->uuid[i]);
+    }
+    if (asprintf(&backend->choices_path, "%s/vulkan-%s-%08x.tuned", cache_dir, uuid,
+                 physical->props.driverVersion) < 0) {
+        backend->choices_path = NULL;
+        return;
+    }
+    FILE *f = fopen(backend->choices_path, "re");
+    char line[512];
+    if (!f) {
+        return;
+    }
+    bool is_ours = fgets(line, sizeof line, f) && strcmp(line, TUNE_VERSION "\n") == 0;
+    while (is_ours && fgets(line, sizeof line, f)) {
+        struct vk_gemv_choice c = {0};
+        struct vk_gemv_shape *s = &c.shape;
+        struct vk_gemv_tuning *t = &c.tuning;
+        int n = sscanf(line, LINE_FORMAT " gbps %lf", &s->type, &s->affine, &s->group, &s->cols,
+                       &s->units, &s->normed, &s->glu, &t->wg, &t->lanes, &t->rows, &t->unroll,
+                       &t->per_cu, &c.gbps);
+        if (n == 13 && is_sane(t, physical) && !is_known(backend, s) &&
+            add_choice(backend, &c) < 0) {
+            break;
+        }
+    }
+    fclose(f);
+}
+
+/* The same matrix of the layers, as decode.c runs it. */
+static void gather(struct trial *trial, int which)
+{
+    const struct model *model = trial->state->bm->model;
+    uint32_t n = model->config.n_layers < LAYERS_MAX ? model->config.n_layers : LAYERS_MAX;
+    for (uint32_t l = 0; l < n; l++) {
+        const struct model_layer *layer = &model->layers[l];
+        const struct weight *matrices[] = {&layer->qkv, &layer->attn_out, &layer->gate_up,
+                                           &layer->down, &model->head};
+        trial->matrices[l] = matrices[which];
+    }
+    bool normed = which == 0 || which == 2 || which == 4;
+    trial->n_matrices = which == 4 ? 1 : n;
+    trial->shape =
+        vk_gemv_shape(trial->matrices[0], normed ? GEMV_ADD_NORM : GEMV_PLAIN, which == 2);
+}
+
+/* The shapes that are new here, with their candidates compiled: nothing may idle the device while
+ * they are measured. */
+static int prepare(struct backend_state *state, VkQueryPool timer, struct trial *trials,
+                   uint32_t *ret_n, struct err *err)
+{
+    struct backend *backend = state->bm->backend;
+    int r = 0;
+    *ret_n = 0;
+    for (int which = 0; which < N_MATRICES && r == 0; which++) {
+        struct trial *trial = &trials[*ret_n];
+        *trial = (struct trial){.state = state, .timer = timer};
+        gather(trial, which);
+        bool is_new = weight_bytes(trial->matrices[0]) >= TUNE_MIN_BYTES &&
+                      vk_gemv_fits(backend, trial->matrices[0]) &&
+                      !is_known(backend, &trial->shape);
+        if (is_new) {
+            trial->n = vk_gemv_candidates(backend, &trial->shape, trial->list, CANDIDATES);
+            r = compile_all(trial, err);
+            (*ret_n)++;
+        }
+    }
+    return r;
+}
+
+int vk_tune(struct backend_state *state, struct err *err)
+{
+    struct backend *backend = state->bm->backend;
+    struct trial trials[N_MATRICES];
+    uint32_t n = 0;
+    VkQueryPool timer;
+    if (backend->device->physical.timestamp_bits == 0) {
+        return 0;
+    }
+    const int32_t id = 0;
+    int r = vk_set_step(state, &id, 1, 0, err);
+    if (r == 0) {
+        r = vkc_timer_create(backend->device, 2, err, &timer);
+    }
+    if (r < 0) {
+        return r;
+    }
+    r = prepare(state, timer, trials, &n, err);
+    if (r == 0 && n > 0) {
+        r = warm_up(&trials[0], err);
+    }
+    for (uint32_t i = 0; i < n && r == 0; i++) {
+        r = tune_shape(&trials[i], err);
+    }
+    vkc_timer_destroy(backend->device, timer);
+    if (r == 0 && n > 0) {
+        save(backend);
+    }
+    return r;
+}

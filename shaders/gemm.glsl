@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * y = x w^T for several tokens, by cooperative matrices: f16 tiles of w (dequantized on the way) and
+ * of x in shared memory, sums in f32. A workgroup makes TILE_ROWS x TILE_TOKENS of y; a subgroup
+ * WARP_ROWS x WARP_TOKENS of that. The next tiles are loaded into registers while the last are
+ * multiplied.
+ *
+ * Within a run of four along K, elements 1 and 2 have changed places in both tiles (int4 weights
+ * come out of their words that way for free); a sum does not care. The includer says how many MATS
+ * a subgroup makes of rows and of tokens.
+ */
+#extension GL_EXT_control_flow_attributes : require
+#extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
+#extension GL_KHR_memory_scope_semantics : require
+#extension GL_KHR_cooperative_matrix : require
+#include "common.glsl"
+#include "weights.glsl"
+
+layout(constant_id = SPEC_GEMM_COLS) const uint COLS = 256;
+layout(constant_id = SPEC_TILE_ROWS) const uint TILE_ROWS = 128;
+layout(constant_id = SPEC_TILE_TOKENS) const uint TILE_TOKENS = 128;
+layout(constant_id = SPEC_TILE_K) const uint TILE_K = 32;
+layout(constant_id = SPEC_MAT_M) const uint MAT_M = 16;
+layout(constant_id = SPEC_MAT_N) const uint MAT_N = 16;
+layout(constant_id = SPEC_MAT_K) const uint MAT_K = 16;
+
+PUSH(GEMM_FIELDS);
+
+const uint BLOCKS = COLS / BLOCK;
+const uint TILE_BLOCKS = TILE_K / BLOCK;              /* of 16 bytes, in a row of the tile of w */
+const uint W_LOADS = TILE_ROWS * TILE_BLOCKS / WG;    /* per invocation */
+const uint X_CHUNKS = TILE_K / 8;                     /* of 16 bytes, in a row of the tile of x */
+const uint X_LOADS = TILE_TOKENS * X_CHUNKS / WG;
+const uint STRIDE = TILE_K / 4 + 2;                   /* of a row of a tile, in f16vec4 */
+/* Matrices that a subgroup makes. Not specialized, and stored straight to memory: where a driver
+ * cannot tell what indexes them, or they wait at barriers on their way out, it keeps them in memory
+ * instead of registers, which was seen to be six times slower. */
+const uint MATS_M = MATS;
+const uint MATS_N = MATS;
+const uint WARP_ROWS = MATS_M * MAT_M;
+const uint WARP_TOKENS = MATS_N * MAT_N;
+const uint WARPS_DOWN = TILE_ROWS / WARP_ROWS;
+const uint STEPS = COLS / TILE_K;
+
+shared f16vec4 w_tile[TILE_ROWS * STRIDE];
+shared f16vec4 x_tile[TILE_TOKENS * STRIDE];
+
+uvec4 w_raw[W_LOADS], x_raw[X_LOADS];
+vec2 w_affine[W_LOADS];
+uint first_row, first_token, n_tokens;
+
+void load(uint s)
+{
+    [[unroll]] for (uint i = 0; i < W_LOADS; i++) {
+        uint at = i * WG + gl_LocalInvocationID.x;
+        uint row = min(first_row + at / TILE_BLOCKS, p.rows - 1);
+        uint block = s * TILE_BLOCKS + at % TILE_BLOCKS;
+        w_raw[i] = p.data.v[row * BLOCKS + block];
+        w_affine[i] = block_affine(p.scale, p.bias, row, COLS, block);
+    }
+    [[unroll]] for (uint i = 0; i < X_LOADS; i++) {
+        uint at = i * WG + gl_LocalInvocationID.x;
+        uint token = min(first_token + at / X_CHUNKS, n_tokens - 1);
+        x_raw[i] = p.x.v[token * (COLS / 8) + s * X_CHUNKS + at % X_CHUNKS];
+    }
+}
+
+f16vec4 swapped(f16vec4 v)
+{
+    return v.xzyw;
+}
+
+/* Two nibbles of a word, 16 bits apart, as what they stand for: 1024 + q is 0x6400 | q in f16. */
+f16vec2 two(uint word, f16vec2 affine)
+{
+    f16vec2 q = unpackFloat2x16((word & 0x000f000fu) | 0x64006400u) - float16_t(AFFINE != 0 ? 1024.0 : 1032.0);
+    return AFFINE != 0 ? q * affine.x + affine.y : q * affine.x;
+}
+
+void store_w(uint at, uvec4 raw, vec2 affine)
+{
+    uint to = at / TILE_BLOCKS * STRIDE + at % TILE_BLOCKS * VECS;
+    if (TYPE == WEIGHT_Q4) {
+        f16vec2 a = f16vec2(affine);
+        [[unroll]] for (uint i = 0; i < 4; i++) {
+            w_tile[to + i] = f16vec4(two(raw[i], a), two(raw[i] >> 8, a));
+            w_tile[to + 4 + i] = f16vec4(two(raw[i] >> 4, a), two(raw[i] >> 12, a));
+        }
+    } else {
+        [[unroll]] for (uint i = 0; i < VECS; i++) {
+            w_tile[to + i] = swapped(f16vec4(unpack(raw, affine, i)));
+        }
+    }
+}
+
+void store()
+{
+    [[unroll]] for (uint i = 0; i < W_LOADS; i++) {
+        store_w(i * WG + gl_LocalInvocationID.x, w_raw[i], w_affine[i]);
+    }
+    [[unroll]] for (uint i = 0; i < X_LOADS; i++) {
+        uint at = i * WG + gl_LocalInvocationID.x;
+        uint to = at / X_CHUNKS * STRIDE + at % X_CHUNKS * 2;
+        uvec4 v = x_raw[i];
+        x_tile[to] = swapped(f16vec4(unpackFloat2x16(v.x), unpackFloat2x16(v.y)));
+        x_tile[to + 1] = swapped(f16vec4(unpackFloat2x16(v.z), unpackFloat2x16(v.w)));
+    }
+}
+
+void main()
+{
+    n_tokens = p.step_p.n;
+    first_row = gl_WorkGroupID.x * TILE_ROWS;
+    first_token = gl_WorkGroupID.y * TILE_TOKENS;
+    if (first_token >= n_tokens) {
+        return;
+    }
+    uint warp = gl_SubgroupID;
+    uint warp_row = warp % WARPS_DOWN * WARP_ROWS;
+    uint warp_token = warp / WARPS_DOWN * WARP_TOKENS;
+
+    coopmat<float, gl_ScopeSubgroup, MAT_M, MAT_N, gl_MatrixUseAccumulator> sums[MATS_M * MATS_N];
+    [[unroll]] for (uint i = 0; i < MATS_M * MATS_N; i++) {
+        sums[i] = coopmat<float, gl_ScopeSubgroup, MAT_M, MAT_N, gl_MatrixUseAccumulator>(0.0);
+    }
+    load(0);
+    for (uint s = 0; s < STEPS; s++) {
+        barrier();
+        store();
+        barrier();
+        if (s + 1 < STEPS) {
+            load(s + 1);
+        }
+        [[unroll]] for (uint k = 0; k < TILE_K; k += MAT_K) {
+            coopmat<float16_t, gl_ScopeSubgroup, MAT_M, MAT_K, gl_MatrixUseA> a[MATS_M];
+            [[unroll]] for (uint m = 0; m < MATS_M; m++) {
+                coopMatLoad(a[m], w_tile, (warp_row + m * MAT_M) * STRIDE + k / 4, STRIDE,
+                            gl_CooperativeMatrixLayoutRowMajor);
+            }
+            [[unroll]] for (uint n = 0; n < MATS_N; n++) {
+                coopmat<float16_t, gl_ScopeSubgroup, MAT_K, MAT_N, gl_MatrixUseB> b;
+                coopMatLoad(b, x_tile, (warp_token + n * MAT_N) * STRIDE + k / 4, STRIDE,
+                            gl_CooperativeMatrixLayoutColumnMajor);
+                [[unroll]] for (uint m = 0; m < MATS_M; m++) {
+                    sums[n * MATS_M + m] = coopMatMulAdd(a[m], b, sums[n * MATS_M + m]);
+                }
+            }
+        }
+    }
+    [[unroll]] for (uint n = 0; n < MATS_N; n++) {
+        uint token = first_token + warp_token + n * MAT_N;
+        if (token < n_tokens) { /* up to MAT_N - 1 more have room */
+            coopmat<float, gl_ScopeSubgroup, MAT_M, MAT_N, gl_MatrixUseAccumulator> power;
+            coopMatLoad(power, p.power.v, token * POWER_COPIES, POWER_COPIES,
+                        gl_CooperativeMatrixLayoutColumnMajor);
+            [[unroll]] for (uint m = 0; m < MATS_M; m++) {
+                uint row = first_row + warp_row + m * MAT_M;
+                if (row < p.rows) {
+                    coopMatStore(sums[n * MATS_M + m] * power, p.y.v, token * p.rows + row, p.rows,
+                                 gl_CooperativeMatrixLayoutColumnMajor);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the Vulkan backend measures: which specialization of gemv.comp suits the device, kept on
+ * disk from one start to the next, and the time of each kernel. On lavapipe here; what is chosen
+ * does not matter, that it computes the same does.
+ */
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "random_model.h"
+#include "vk.h"
+
+#define VOCAB 4096
+
+struct opened {
+    struct backend *backend;
+    struct backend_model *bm;
+    struct backend_state *state;
+};
+
+static bool validate;
+
+static void open_all(struct opened *o, const struct model *model, const char *cache_dir)
+{
+    const struct backend_params params = {.validate = validate, .cache_dir = cache_dir};
+    struct err err;
+    enum weight_path path;
+    uint32_t rewind_max;
+    uint64_t kv_bytes;
+    CHECK_EQ(vulkan_backend.open(&params, &err, &o->backend), 0);
+    CHECK_EQ(vulkan_backend.bind(o->backend, model, &err, &o->bm, &path), 0);
+    CHECK_EQ(vulkan_backend.state_create(o->bm, 64, &err, &o->state, &rewind_max, &kv_bytes), 0);
+}
+
+static void close_all(struct opened *o)
+{
+    vulkan_backend.state_destroy(o->state);
+    vulkan_backend.unbind(o->bm);
+    vulkan_backend.close(o->backend);
+}
+
+static void decode(struct opened *o, float *logits)
+{
+    struct err err;
+    for (int32_t i = 0; i < 4; i++) {
+        int32_t id = 3 + 7 * i;
+        CHECK_EQ(vulkan_backend.forward(o->state, &id, 1, (uint32_t)i, LOGITS_LAST, logits, &err),
+                 0);
+    }
+}
+
+static double distance(const float *a, const float *b)
+{
+    double diff = 0, sum = 0;
+    for (int i = 0; i < VOCAB; i++) {
+        diff += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
+        sum += (double)a[i] * a[i];
+    }
+    CHECK(sum > 0);
+    return sqrt(diff / sum);
+}
+
+/* Only the head is large enough to be measured. */
+static void test_tune(const struct model *model)
+{
+    char dir[] = "/tmp/gttd-tune-XXXXXX", command[64];
+    static float before[VOCAB], after[VOCAB];
+    struct opened o;
+    struct err err;
+    CHECK(mkdtemp(dir));
+    open_all(&o, model, dir);
+    CHECK_EQ(o.backend->n_choices, 0);
+    if (!vk_gemv_fits(o.backend, &model->head)) {
+        printf("no integer dot products here: nothing to tune\n");
+    } else {
+        decode(&o, before);
+        int r = vk_tune(o.state, &err);
+        if (r < 0) {
+            fprintf(stderr, "%s\n", err.text);
+        }
+        CHECK_EQ(r, 0);
+        CHECK_EQ(o.backend->n_choices, 1);
+        struct vk_gemv_choice chosen = o.backend->choices[0];
+        CHECK(chosen.shape.units == VOCAB && chosen.gbps > 0);
+        CHECK_EQ(vk_tune(o.state, &err), 0); /* knows it already */
+        CHECK_EQ(o.backend->n_choices, 1);
+
+        /* Lines of another make, or out of range, are left alone. */
+        FILE *f = fopen(o.backend->choices_path, "ae");
+        CHECK(f);
+        CHECK(
+            fputs("nonsense\ntype 4 affine 0 group 32 cols 96 units 5 normed 0 glu 0: wg 0 lanes 3 "
+                  "rows 1 unroll 1 per_cu 1 gbps 1\n",
+                  f) >= 0);
+        CHECK_EQ(fclose(f), 0);
+        close_all(&o);
+        open_all(&o, model, dir);
+        CHECK_EQ(o.backend->n_choices, 1);
+        CHECK(memcmp(&o.backend->choices[0].tuning, &chosen.tuning, sizeof chosen.tuning) == 0);
+        decode(&o, after);
+        CHECK(distance(before, after) < 1e-5); /* sums in another order */
+    }
+    close_all(&o);
+    snprintf(command, sizeof command, "rm -r %s", dir);
+    CHECK_EQ(system(command), 0);
+}
+
+/* The candidates for shapes of real models on real devices: always some, all within limits. */
+static void test_candidates(void)
+{
+    static const uint32_t cols[] = {640, 1152, 2560, 5376, 21504}, units[] = {640, 8192, 262208};
+    struct vkc_device device = {.physical = {.subgroup_size = 32, .compute_units = 132}};
+    struct backend backend = {.device = &device};
+    device.physical.props.limits.maxComputeWorkGroupInvocations = 1024;
+    for (int cu = 12; cu <= 132; cu += 60) {
+        device.physical.compute_units = (uint32_t)cu;
+        for (int i = 0; i < 5 * 3 * 2; i++) {
+            struct vk_gemv_shape shape = {.type = WEIGHT_Q4,
+                                          .group = 32,
+                                          .cols = cols[i % 5],
+                                          .units = units[i / 5 % 3],
+                                          .glu = (uint32_t)i / 15};
+            struct vk_gemv_tuning list[64];
+            uint32_t n = vk_gemv_candidates(&backend, &shape, list, 64);
+            CHECK(n > 0 && n <= 64);
+            for (uint32_t k = 0; k < n; k++) {
+                CHECK(list[k].wg % 32 == 0 && list[k].wg >= 32 && list[k].wg <= 1024);
+                CHECK(list[k].lanes <= 32 && list[k].rows * list[k].unroll <= 8);
+            }
+        }
+    }
+}
+
+static void test_profile(const struct model *model)
+{
+    static const char *const wanted[] = {"qkv", "gate_up", "down", "head"};
+    static const int32_t ids[] = {2, 3, 4, 5, 6};
+    struct opened o;
+    open_all(&o, model, NULL);
+    for (uint32_t n = 1; n <= 5; n += 4) {
+        struct backend_kernel_time times[32];
+        size_t n_times = 0;
+        struct err err;
+        CHECK_EQ(vulkan_backend.profile(o.state, ids, n, 0, times, 32, &n_times, &err), 0);
+        for (size_t w = 0; w < sizeof wanted / sizeof wanted[0]; w++) {
+            size_t k = 0;
+            while (k < n_times && strcmp(times[k].name, wanted[w]) != 0) {
+                k++;
+            }
+            CHECK(k < n_times && times[k].seconds > 0);
+            CHECK_EQ(times[k].n, strcmp(wanted[w], "head") == 0 ? 1 : 2);
+        }
+        for (size_t k = 1; k < n_times; k++) {
+            CHECK(times[k - 1].seconds >= times[k].seconds);
+        }
+    }
+    close_all(&o);
+}
+
+int main(void)
+{
+    struct backend_params params = {.validate = true};
+    struct backend *backend;
+    struct err err;
+    int r = vulkan_backend.open(&params, &err, &backend);
+    if (r == -ENODEV) {
+        printf("skipped: %s\n", err.text);
+        return SKIP;
+    }
+    if (r == 0) {
+        validate = true;
+        vulkan_backend.close(backend);
+    } else {
+        CHECK_EQ(r, -ENOENT);
+        printf("NOT VALIDATED: %s\n", err.text);
+    }
+    struct model_config config = {
+        .n_layers = 2,
+        .hidden = 128,
+        .ffn = 256,
+        .n_heads = 2,
+        .n_kv_heads = 1,
+        .head_dim = 64,
+        .vocab = VOCAB,
+        .window = 16,
+        .max_pos = 4096,
+        .rms_eps = 1e-6f,
+        .query_scale = 0.125f,
+        .rope_theta_local = 10000.0f,
+        .rope_theta_global = 1000000.0f,
+        .rope_factor_global = 1.0f,
+        .tied_head = true,
+        .layer_is_global = {false, true},
+    };
+    struct image_formats formats;
+    struct model model;
+    void *base;
+    random_formats(&config, (struct weight_format){WEIGHT_Q4, 32, false}, &formats);
+    random_model_create(&config, &formats, 1, &model, &base);
+    test_candidates();
+    test_profile(&model);
+    test_tune(&model);
+    random_model_destroy(&model, base);
+    return 0;
+}
