@@ -227,6 +227,16 @@ static void tell(struct ballast *ballast, bool stalled, uint64_t aim_bytes)
     }
 }
 
+static int64_t retry_ms(const struct ballast *ballast)
+{
+    return ballast->n_stalls > 1 ? RETRY_MS : FIRST_RETRY_MS;
+}
+
+static void on_retry(struct timer *timer)
+{
+    (void)timer; /* what is to be done is done after every event */
+}
+
 static void lane_done(struct job *job)
 {
     struct ballast *ballast = list_entry(job, struct ballast_lane, job)->ballast;
@@ -243,6 +253,9 @@ static void lane_done(struct job *job)
     }
     if ((stalled && !by_us) || (!stalled && complete)) {
         ballast->n_stalls = stalled ? ballast->n_stalls + 1 : 0;
+        if (stalled) {
+            loop_arm(ballast->worker->loop, &ballast->retry, ballast->stall_ms + retry_ms(ballast));
+        }
         tell(ballast, stalled, aim_bytes);
     }
 }
@@ -251,7 +264,7 @@ static void lane_done(struct job *job)
 static bool worth_a_try(const struct ballast *ballast)
 {
     return (ballast->stalled_by_us && !under_way(ballast->debt)) ||
-           loop_now_ms() - ballast->stall_ms >= (ballast->n_stalls > 1 ? RETRY_MS : FIRST_RETRY_MS);
+           loop_now_ms() - ballast->stall_ms >= retry_ms(ballast);
 }
 
 void ballast_aim(struct ballast *ballast, uint64_t capacity_bytes, uint64_t aim_bytes,
@@ -281,6 +294,8 @@ void ballast_init(struct ballast *ballast, struct heap *heap, struct worker *wor
 {
     *ballast = (struct ballast){.heap = heap, .worker = worker, .debt = debt};
     list_init(&ballast->pieces);
+    ballast->retry.expired = on_retry;
+    list_init(&ballast->retry.link);
     pthread_mutex_init(&ballast->lock, NULL);
     for (size_t i = 0; i < ARRAY_SIZE(ballast->lanes); i++) {
         ballast->lanes[i] =
@@ -292,6 +307,7 @@ void ballast_init(struct ballast *ballast, struct heap *heap, struct worker *wor
 void ballast_finish(struct ballast *ballast)
 {
     free_pieces(ballast, take(ballast, UINT64_MAX));
+    loop_disarm(&ballast->retry);
     pthread_mutex_destroy(&ballast->lock);
 }
 

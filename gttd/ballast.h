@@ -37,6 +37,7 @@ struct ballast {
     uint32_t n_running; /* lanes that are the worker's */
     enum { BALLAST_SILENT, BALLAST_COMPLETE, BALLAST_STALLED } said; /* what the log says last */
     int64_t stall_ms;     /* loop_now_ms() when it could not grow; 0: it can */
+    struct timer retry;   /* wakes up the loop, after which ballast_aim() is called */
     int n_stalls;         /* in a row, for no reason of ours */
     pthread_mutex_t lock; /* of the fields below */
     struct list pieces;   /* struct ballast_piece, smallest first */

@@ -76,8 +76,9 @@ static int start_threads(struct worker *worker)
 
 int worker_start(struct worker *worker, struct loop *loop)
 {
-    *worker = (struct worker){
-        .source = {.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), .ready = on_finished}};
+    *worker = (struct worker){.loop = loop,
+                              .source = {.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
+                                         .ready = on_finished}};
     list_init(&worker->queue);
     list_init(&worker->finished);
     if (worker->source.fd < 0) {

@@ -23,6 +23,7 @@ struct job {
 };
 
 struct worker {
+    struct loop *loop;
     struct source source; /* the eventfd */
     pthread_t threads[WORKER_THREADS_MAX];
     uint32_t n_threads;   /* that run */

@@ -191,6 +191,28 @@ static void test_stall(void)
     CHECK(!ballast.stalled);
 }
 
+static void after(void *data)
+{
+    (void)data;
+    ballast_aim(&ballast, 32 * MIB, 32 * MIB, 0);
+}
+
+/* When others give something back, nobody tells us: it is tried again by itself. */
+static void test_retry(void)
+{
+    others = TOTAL - 20 * MIB;
+    aim(0);
+    aim(32 * MIB);
+    expect(20 * MIB, 20 * MIB);
+    others = 0;
+    loop.after = after;
+    for (int i = 0; i < 2000 && (debt.ballast_bytes < 32 * MIB || ballast.n_running); i++) {
+        turn();
+    }
+    loop.after = NULL;
+    expect(32 * MIB, 32 * MIB);
+}
+
 static void test_piece_sizes(void)
 {
     CHECK_EQ(ballast_piece_bytes(0, GTTD_CHUNK_MAX), 64 * MIB);
@@ -225,6 +247,7 @@ int main(void)
     test_trade_without_room();
     test_pieces_stay_few();
     test_stall();
+    test_retry();
     worker_stop(&worker);
     ballast_finish(&ballast);
     quota_put(account);
