@@ -6,9 +6,13 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "gttd_util.h"
 #include "gttd_wire.h"
+
+#define PATIENCE_MS 1000
+#define PAUSE_NS    2000000
 
 /* Worker: give the next chunk back. False: none is left. */
 static bool free_chunk(struct memory *memory)
@@ -69,6 +73,7 @@ static bool next_chunk(struct lane *lane)
     memory->unclaimed_bytes -= chunk->size_bytes;
     ballast_claim(memory->ballast, chunk->size_bytes, chunk->label, &lane->claim);
     lane->offset = 0;
+    lane->patience_ms = 0;
     lane->has_chunk = true;
     return true;
 }
@@ -81,6 +86,24 @@ static void restart_chunk(struct lane *lane)
     memory->left_bytes += lane->offset;
     memory->heap->ops->chunk_free(memory->heap, &memory->chunks[lane->chunk]);
     lane->offset = 0;
+}
+
+/* Worker: whether a chunk that could not be had may be had in a moment: something of ours is still
+ * being freed, or the driver has not come to free what we have given back. */
+static bool worth_waiting(struct lane *lane, bool was_freeing)
+{
+    struct memory *memory = lane->memory;
+    const struct heap_room room = heap_room(memory->heap);
+    uint64_t size_bytes = memory->chunks[lane->chunk].size_bytes;
+    int64_t now_ms = loop_now_ms();
+    if (was_freeing) {
+        return true;
+    }
+    if (room.used_bytes + size_bytes <= room.total_bytes || !room.total_bytes) {
+        return false;
+    }
+    lane->patience_ms = lane->patience_ms ? lane->patience_ms : now_ms + PATIENCE_MS;
+    return now_ms < lane->patience_ms;
 }
 
 /* Worker: one slice, of a chunk that no other lane has. False: none is left, or all is off. */
@@ -97,6 +120,7 @@ static bool step_populate(struct job *job)
         return false;
     }
     const struct heap_chunk *chunk = &memory->chunks[lane->chunk];
+    bool freeing = memory->debt->freeing_bytes || memory->debt->traded_bytes;
     int none = 0, r = populate_slice(lane, &why);
     if (r == 0 && lane->offset == chunk->size_bytes) {
         ballast_settle(memory->ballast, &lane->claim);
@@ -104,6 +128,9 @@ static bool step_populate(struct job *job)
     } else if (r < 0 &&
                ballast_yield(memory->ballast, chunk->size_bytes, chunk->label, &lane->claim)) {
         restart_chunk(lane); /* there was no room after all; now there is some more */
+    } else if (r == -ENOMEM && worth_waiting(lane, freeing)) {
+        restart_chunk(lane);
+        nanosleep(&(struct timespec){.tv_nsec = PAUSE_NS}, NULL);
     } else if (r < 0 && atomic_compare_exchange_strong(&memory->result, &none, r)) {
         memory->why = why;
     }

@@ -32,6 +32,7 @@ struct lane {
     uint32_t chunk;             /* the one it populates */
     uint64_t offset;            /* in it */
     struct ballast_claim claim; /* for it */
+    int64_t patience_ms;        /* until then it waits for memory to come back; 0: it does not */
 };
 
 struct memory {

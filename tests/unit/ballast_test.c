@@ -191,6 +191,21 @@ static void test_stall(void)
     CHECK(!ballast.stalled);
 }
 
+/* What replaces something that is still being freed waits for it. */
+static void test_replace(void)
+{
+    others = TOTAL - 32 * MIB;
+    aim(0);
+    struct memory *memory = make_memory(32 * MIB, 0);
+    for (int i = 0; i < 10; i++) {
+        memory_discard(memory);
+        memory = make_memory(32 * MIB, 0);
+    }
+    others = 0;
+    drop(memory);
+    expect(32 * MIB, 32 * MIB);
+}
+
 static void after(void *data)
 {
     (void)data;
@@ -248,6 +263,7 @@ int main(void)
     test_pieces_stay_few();
     test_stall();
     test_retry();
+    test_replace();
     worker_stop(&worker);
     ballast_finish(&ballast);
     quota_put(account);
