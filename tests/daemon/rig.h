@@ -7,6 +7,7 @@
 #ifndef TESTS_RIG_H
 #define TESTS_RIG_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "check.h"
@@ -22,7 +23,12 @@ struct rig {
     int log_fd;    /* this instead; 0: not */
     char conf[96]; /* its gttd.conf */
     pid_t pid;     /* of gttd */
+    bool borrowed; /* somebody else started it */
 };
+
+/* Use the gttd that $GTTD_RIG_SOCKET and $GTTD_RIG_PID name, which rig_stop() then leaves alone.
+ * False: they name none. */
+bool rig_borrow(struct rig *rig);
 
 /* Write gttd.conf of one that has been started before; at first it says floor = 16M. */
 void rig_configure(const struct rig *rig, const char *text);

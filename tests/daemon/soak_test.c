@@ -2,7 +2,8 @@
 /*
  * Random operations of many clients on few names, a third of the clients killed at random moments:
  * gttd must go on and hold nothing in the end. The seed is printed; pass it to see a run again (as
- * far as scheduling lets it be the same).
+ * far as scheduling lets it be the same). soak_test [SEED [CLIENTS OPERATIONS ROUNDS]]; with the
+ * environment of rig_borrow() on a gttd that is there, which needs a pool of a few MiB a client.
  */
 #include <errno.h>
 #include <signal.h>
@@ -12,10 +13,10 @@
 #include "gttd_util.h"
 #include "rig.h"
 
-#define N_ROUNDS  4
-#define N_CLIENTS 24
-#define N_OPS     150
-#define HELD_MAX  4
+#define CLIENTS_MAX 256
+#define HELD_MAX    4
+
+static unsigned n_rounds = 4, n_clients = 24, n_ops = 150;
 
 static struct rig rig;
 static unsigned seed;
@@ -132,7 +133,7 @@ static void client(void *data, int pipe_fd)
     if (pick(8) == 0) {
         CHECK_EQ(gtt_watch(gtt), 0);
     }
-    for (int i = 0; i < N_OPS; i++) {
+    for (unsigned i = 0; i < n_ops; i++) {
         one_op(gtt, &held);
     }
     while (held.n) {
@@ -143,17 +144,18 @@ static void client(void *data, int pipe_fd)
 
 static void one_round(unsigned round_seed)
 {
-    pid_t pids[N_CLIENTS];
-    int pipes[N_CLIENTS];
-    for (size_t i = 0; i < N_CLIENTS; i++) {
+    seed = round_seed;
+    pid_t pids[CLIENTS_MAX];
+    int pipes[CLIENTS_MAX];
+    for (size_t i = 0; i < n_clients; i++) {
         unsigned client_seed = round_seed * 1000 + (unsigned)i;
         pids[i] = rig_fork(client, &client_seed, &pipes[i]);
     }
-    for (size_t i = 0; i < N_CLIENTS; i += 3) {
-        sleep_ms((int)(round_seed + i) % 40);
+    for (size_t i = 0; i < n_clients; i += 3) {
+        sleep_ms((int)(pick(40) * n_ops / 150));
         kill(pids[i], SIGKILL);
     }
-    for (size_t i = 0; i < N_CLIENTS; i++) {
+    for (size_t i = 0; i < n_clients; i++) {
         int status;
         close(pipes[i]);
         CHECK(waitpid(pids[i], &status, 0) == pids[i]);
@@ -176,10 +178,18 @@ static void drop_all(void)
 int main(int argc, char **argv)
 {
     unsigned start = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : (unsigned)time(NULL);
+    if (argc == 5) {
+        n_clients = (unsigned)strtoul(argv[2], NULL, 10);
+        n_ops = (unsigned)strtoul(argv[3], NULL, 10);
+        n_rounds = (unsigned)strtoul(argv[4], NULL, 10);
+        CHECK(n_clients <= CLIENTS_MAX);
+    }
     fprintf(stderr, "seed %u\n", start);
-    rig_start(&rig, (const char *[]){"--pool=128M", NULL});
+    if (!rig_borrow(&rig)) {
+        rig_start(&rig, (const char *[]){"--pool=128M", NULL});
+    }
     struct rig_count before = rig_count(&rig);
-    for (unsigned i = 0; i < N_ROUNDS; i++) {
+    for (unsigned i = 0; i < n_rounds; i++) {
         one_round(start + i);
     }
     while (rig_count(&rig).n_clients) {

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # systemd is process 1, everything has started, and the programs run.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154 # guest/lib.sh
 
 [ "$(cat /proc/1/comm)" = systemd ]
 state=$(systemctl is-system-running --wait) || {

@@ -3,7 +3,7 @@
 # is forgotten; the guest has no network. Results come over a virtio port, the console goes to a file.
 # shellcheck shell=bash disable=SC2016,SC2154 # code for another shell; what run sets
 
-BOOT_SECONDS=900 # for everything, on a busy machine
+BOOT_SECONDS=2400 # for everything, on a very busy machine
 MEMORY_MIB=3072
 
 n_passed=0
@@ -13,7 +13,8 @@ qemu() {
     local release=$1 console=$2
     # No watchdogs of the kernel: under TCG on a busy host they bark at the host. Both virtual disks are
     # thrown away; ati-vga and edu are what the test modules bind to.
-    timeout -s KILL $BOOT_SECONDS qemu-system-x86_64 -M q35 -accel tcg,thread=multi -cpu max -smp 2 -m $MEMORY_MIB \
+    exec setpriv --pdeathsig KILL timeout -s KILL $BOOT_SECONDS setpriv --pdeathsig KILL \
+        qemu-system-x86_64 -M q35 -accel tcg,thread=multi -cpu max -smp 2 -m $MEMORY_MIB \
         -nodefaults -no-user-config -display none -no-reboot \
         -serial "file:$console" \
         -device virtio-serial -chardev file,id=results,path=/dev/stdout -device virtserialport,chardev=results,name=gttd.results \
@@ -47,7 +48,10 @@ boot() {
     console=$ROOT/build/vm/console-$series.log
     release=$(basename "$(find "$root_dir/root/usr/lib/modules" -mindepth 1 -maxdepth 1 -name "$series.*")")
     : >"$seen"
-    qemu "$release" "$console" | read_results "$series" "$seen" || true
+    mkfifo "$run_dir/results-$series"
+    read_results "$series" "$seen" <"$run_dir/results-$series" &
+    guarded qemu "$release" "$console" >"$run_dir/results-$series" || true
+    wait
     if [ -n "$command" ]; then
         name=$(sed -n 's/^#exit //p' "$seen")
         if [ -z "$name" ]; then

@@ -7,7 +7,7 @@
 build_log() {
     local name=$1 start=$SECONDS log=$ROOT/build/vm/build-$1.log
     shift
-    "$@" >"$log" 2>&1 </dev/null || {
+    guarded "$@" >"$log" 2>&1 </dev/null || {
         tail -n 60 "$log" >&2
         die "building $name failed ($log)"
     }
@@ -17,7 +17,7 @@ build_log() {
 build_project() {
     in_root bash -euc '
         cmake -S /mnt/source -B /mnt/build/project -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo \
-            -DCMAKE_INSTALL_PREFIX=/usr -DGTTD_BUILD_TESTS=OFF
+            -DCMAKE_INSTALL_PREFIX=/usr -DGTTD_BUILD_TESTS=OFF -DGTTD_VM_TOOLS=ON
         cmake --build /mnt/build/project
         cd /mnt/build/project
         rm -rf package
@@ -65,7 +65,8 @@ make_payload() {
     local dir=$run_dir/payload module release
     mkdir -p "$dir/modules"
     cp "$build_dir"/project/package/gttd_*.deb "$dir/gttd.deb"
-    cp -a "$HERE/guest" "$HERE/cases" "$dir/"
+    cp -a "$HERE/guest" "$HERE/cases" "$build_dir/project/tests" "$dir/"
+    mv "$dir/tests" "$dir/bin"
     for module in "$build_dir"/modules/*/*/*.ko; do
         [ -e "$module" ] || continue
         release=$(basename "$(dirname "$(dirname "$module")")")

@@ -7,7 +7,7 @@ SUITE=trixie
 MIRROR=${GTTD_VM_MIRROR:-http://deb.debian.org/debian}
 
 # Booting and looking around; building the project; its run time; building modules and the initrd.
-PACKAGES=(systemd systemd-sysv udev kmod busybox-static
+PACKAGES=(systemd systemd-sysv dbus udev kmod busybox-static jq
     ca-certificates ccache cmake dpkg-dev file gcc glslc libc6-dev ninja-build pkg-config scdoc
     libdrm-dev libjansson-dev libmicrohttpd-dev libsystemd-dev libvulkan-dev nettle-dev
     mesa-vulkan-drivers
@@ -52,6 +52,7 @@ alias insmod='/bin/busybox insmod'
 HEAD
 cat >>init <<'TAIL'
 /bin/busybox mount -t ext4 -o noatime /dev/vda /new
+/bin/busybox mount -t ext4 -o ro /dev/vdb /new/mnt/payload
 /bin/busybox mount -o move /dev /new/dev
 exec /bin/busybox switch_root /new /sbin/init
 TAIL
@@ -78,17 +79,25 @@ root_customize() {
     # A machine that has booted before: nothing to set up, to update or to do at night.
     echo 0123456789abcdef0123456789abcdef >"$root/etc/machine-id"
     echo guest >"$root/etc/hostname"
-    printf '%s\n' '/dev/vda / ext4 rw,noatime 0 0' '/dev/vdb /mnt/payload ext4 ro 0 0' >"$root/etc/fstab"
     printf '%s\n' '[Service]' Type=exec ExecStart=/mnt/payload/guest/harness KillMode=process \
         >"$root/etc/systemd/system/harness.service"
     mkdir -p "$root/etc/systemd/system/multi-user.target.wants"
     ln -s ../harness.service "$root/etc/systemd/system/multi-user.target.wants/"
     mkdir -p "$root"/mnt/{source,build,ccache,payload} "$root/etc/systemd/journald.conf.d"
     printf '[Journal]\nStorage=volatile\n' >"$root/etc/systemd/journald.conf.d/vm.conf"
-    chroot "$root" systemctl -q mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer \
-        e2scrub_all.timer e2scrub_reap.service fstrim.timer getty.target ldconfig.service \
-        systemd-firstboot.service systemd-hwdb-update.service systemd-journal-catalog-update.service \
-        systemd-random-seed.service systemd-update-done.service systemd-update-utmp.service
+    # The disks are mounted by the initrd; of what the machine has, udev need only see these.
+    mkdir "$root/etc/systemd/system/systemd-udev-trigger.service.d"
+    printf '%s\n' '[Service]' ExecStart= \
+        'ExecStart=udevadm trigger --action=add --subsystem-match=misc --subsystem-match=mem --subsystem-match=virtio-ports' \
+        >"$root/etc/systemd/system/systemd-udev-trigger.service.d/vm.conf"
+    chroot "$root" systemctl -q mask apt-daily.timer apt-daily-upgrade.timer dev-hugepages.mount dev-mqueue.mount \
+        dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer getty.target ldconfig.service \
+        modprobe@{configfs,dm_mod,drm,efi_pstore,fuse,loop}.service proc-sys-fs-binfmt_misc.automount \
+        sys-fs-fuse-connections.mount sys-kernel-config.mount systemd-ask-password-console.path \
+        systemd-ask-password-wall.path systemd-binfmt.service systemd-firstboot.service \
+        systemd-hwdb-update.service systemd-journal-catalog-update.service systemd-pstore.service \
+        systemd-random-seed.service systemd-remount-fs.service systemd-tmpfiles-clean.timer systemd-tpm2-setup.service \
+        systemd-tpm2-setup-early.service systemd-update-done.service systemd-update-utmp.service
     touch "$root/etc/.updated" "$root/var/.updated"
 }
 
@@ -107,8 +116,9 @@ root_make() {
         excludes+=(--dpkgopt="path-exclude=$option")
     done
     # shellcheck disable=SC2016 # mmdebstrap gives the root as $1
-    INITRD=No mmdebstrap --mode=root --variant=minbase --include="$(IFS=,; echo "${PACKAGES[*]}")" \
-        --aptopt='Apt::Install-Recommends "false"' "${excludes[@]}" \
+    INITRD=No setpriv --pdeathsig KILL unshare --mount --mount-proc --pid --fork --kill-child \
+        mmdebstrap --mode=root --variant=minbase --include="$(IFS=,; echo "${PACKAGES[*]}")" --aptopt='Apt::Install-Recommends "false"' \
+        "${excludes[@]}" \
         --setup-hook='mkdir -p "$1/etc/apt/preferences.d"
             printf "Package: *\nPin: release n='"$SUITE"'-backports\nPin-Priority: 500\n" >"$1/etc/apt/preferences.d/backports"' \
         --customize-hook="bash '$hook' \"\$1\"" \

@@ -19,32 +19,34 @@ cache_sweep() {
     done
 }
 
-# Sets root_dir: .../root is the tree, .../root.ext4 the disk. Held against sweeping until we end.
+# Sets root_dir: .../root is the tree, .../root.ext4 the disk. Its lock is shared by all who use it, so that
+# nobody sweeps it away, and exclusive while it is made.
 use_root() {
-    local start=$SECONDS lock
+    local start=$SECONDS
     cache_sweep
     root_dir=$CACHE/root-$(root_hash)
-    lock=$root_dir.lock
-    exec 8>>"$lock"
-    touch "$lock"
-    flock 8
-    if [ -n "$fresh_root" ]; then
-        rm -rf --one-file-system "$root_dir"
-    fi
-    if [ ! -e "$root_dir" ]; then
-        echo "Making the guest's root file system (once, some minutes)"
-        rm -rf --one-file-system "$root_dir.new"
-        root_make "$root_dir.new"
-        mv "$root_dir.new" "$root_dir"
-        echo "root file system: $((SECONDS - start)) s"
-    fi
+    exec 8>>"$root_dir.lock"
+    touch "$root_dir.lock"
     flock -s 8
+    if [ -n "$fresh_root" ] || [ ! -e "$root_dir" ]; then
+        flock 8
+        [ -z "$fresh_root" ] || rm -rf --one-file-system "$root_dir"
+        if [ ! -e "$root_dir" ]; then
+            echo "Making the guest's root file system (once, some minutes)"
+            rm -rf --one-file-system "$root_dir.new"
+            guarded root_make "$root_dir.new"
+            mv "$root_dir.new" "$root_dir"
+            echo "root file system: $((SECONDS - start)) s"
+        fi
+        flock -s 8
+    fi
 }
 
-# in_root COMMAND...: inside the root, read-only but for /tmp and /mnt/build, in namespaces of its own:
-# nothing stays mounted or running however we end. The checkout is /mnt/source.
+# in_root COMMAND...: becomes the command inside the root, which is read-only but for /tmp and /mnt/build, in
+# namespaces of its own: nothing stays mounted or running however we end. The checkout is /mnt/source.
 in_root() {
-    unshare --mount --pid --ipc --net --fork --kill-child -- bash -euc '
+    exec 8>&- 9>&- # our locks
+    exec setpriv --pdeathsig KILL unshare --mount --pid --ipc --net --fork --kill-child bash -euc '
         root=$1 source=$2 build=$3 ccache=$4
         shift 4
         mount --bind "$root" "$root"
@@ -58,5 +60,5 @@ in_root() {
         mount --bind "$ccache" "$root/mnt/ccache"
         exec chroot "$root" env -i PATH=/usr/lib/ccache:/usr/sbin:/usr/bin HOME=/tmp LC_ALL=C.UTF-8 \
             CCACHE_DIR=/mnt/ccache CCACHE_TEMPDIR=/tmp TERM="${TERM:-dumb}" "$@"
-    ' in_root "$root_dir/root" "$ROOT" "$build_dir" "$CACHE/ccache" "$@" 8>&- 9>&-
+    ' in_root "$root_dir/root" "$ROOT" "$build_dir" "$CACHE/ccache" "$@"
 }
