@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # What is asked of the driver, and of which device.
-# timeout: 300
+# timeout: 500
 # shellcheck shell=bash disable=SC2154,SC2164 # guest/lib.sh
 
 cd /run

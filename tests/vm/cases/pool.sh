@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # The pool is really reserved, pinned, traded for segments, and nobody gets what another had.
-# timeout: 300
+# timeout: 500
 # shellcheck shell=bash disable=SC2154,SC2164 # guest/lib.sh
 
 cd /run
