@@ -10,7 +10,7 @@
 LOGS=build/test-logs
 FUZZ_SECONDS=30
 # Not with ThreadSanitizer: lavapipe, whose threads are not built for it, and what has one thread.
-TSAN_EXCLUDE='vulkan|vkc|reference'
+TSAN_EXCLUDE='vulkan|vkc|vk_tune|reference'
 
 n_passed=0
 n_failed=0
