@@ -20,7 +20,7 @@ static atomic_uint_fast64_t ours, others, peak;
 
 static int begin(struct heap *heap, struct heap_chunk *chunk, struct reason *why)
 {
-    uint64_t now = ours += chunk->size_bytes;
+    uint64_t now = atomic_fetch_add(&ours, chunk->size_bytes) + chunk->size_bytes;
     for (uint64_t seen = peak; now > seen && !atomic_compare_exchange_weak(&peak, &seen, now);) {
     }
     if (now + others > TOTAL) {
