@@ -14,5 +14,5 @@ add_library(supervisor STATIC ${CMAKE_CURRENT_LIST_DIR}/supervisor.c)
 target_link_libraries(supervisor PUBLIC rig Threads::Threads)
 foreach(name restart reconnect)
     gttd_test(${name}_test SOURCES ${CMAKE_CURRENT_LIST_DIR}/${name}_test.c
-              LIBS supervisor gttd_core LABELS daemon TIMEOUT 900)
+              LIBS supervisor gttd_core LABELS daemon)
 endforeach()

@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -350,23 +352,14 @@ static void test_gone(void)
     gtt_disconnect(gtt);
 }
 
-static volatile bool enough;
-
-static void on_usr1(int signal)
-{
-    (void)signal;
-    enough = true;
-}
-
-/* In a child: work that must not fail. */
+/* In a child: work that must not fail, until *data. */
 static void worker(void *data, int pipe_fd)
 {
+    const atomic_bool *enough = data;
     struct gtt *gtt = rig_connect(&sup.rig);
     int n = 0;
-    (void)data;
-    signal(SIGUSR1, on_usr1);
     CHECK_EQ(write(pipe_fd, "x", 1), 1);
-    while (!enough) {
+    while (!atomic_load(enough)) {
         struct gtt_segment *segment;
         uint8_t *base;
         int r = gtt_open(gtt, "shared", 0, 0, &segment);
@@ -389,10 +382,13 @@ static void test_busy(void)
     enum { N = 4 };
     pid_t pids[N];
     int pipes[N];
+    atomic_bool *enough = mmap(NULL, sizeof(*enough), PROT_READ | PROT_WRITE,
+                               MAP_SHARED | MAP_ANONYMOUS, -1, 0); /* the children see it too */
+    CHECK(enough != MAP_FAILED);
     struct gtt *gtt = rig_connect(&sup.rig);
     gtt_segment_close(rig_fill(gtt, "shared", 2 * MIB, 3));
     for (int i = 0; i < N; i++) {
-        pids[i] = rig_fork(worker, NULL, &pipes[i]);
+        pids[i] = rig_fork(worker, enough, &pipes[i]);
         rig_pipe_byte(pipes[i]);
     }
     for (int i = 0; i < 6; i++) {
@@ -400,11 +396,12 @@ static void test_busy(void)
         sup_restart(&sup, i % 2 ? SIGTERM : SIGKILL);
     }
     sleep_ms(150);
+    atomic_store(enough, true);
     for (int i = 0; i < N; i++) {
-        CHECK_EQ(kill(pids[i], SIGUSR1), 0);
         rig_join(pids[i]);
         close(pipes[i]);
     }
+    CHECK_EQ(munmap(enough, sizeof(*enough)), 0);
     CHECK_EQ(gtt_drop(gtt, "shared", 0), 0);
     gtt_disconnect(gtt);
 }
@@ -426,8 +423,8 @@ int main(void)
     test_watching();
     test_list_and_drop();
     test_busy();
-    for (int ms = 0; sup_count(&sup, NULL) && ms < 5000; ms++) {
-        sleep_ms(1); /* the last removal is on its way */
+    for (int ms = 0; (sup_count(&sup, NULL) || count_fds(NULL) != n_fds) && ms < 5000; ms++) {
+        sleep_ms(1); /* the last removal is on its way, and a barrier that follows it */
     }
     CHECK_EQ(sup_count(&sup, NULL), 0);
     CHECK_EQ(count_fds(NULL), n_fds);

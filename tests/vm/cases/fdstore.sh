@@ -50,8 +50,8 @@ refused ENOENT as neighbour gttseg open same
 
 # too small: what does not fit works, is said to be lost, and is
 fresh
-mkdir -p /etc/systemd/system/gttd.service.d
-printf '[Service]\nFileDescriptorStoreMax=4\n' >/etc/systemd/system/gttd.service.d/test.conf
+mkdir -p "$UNIT_SETTINGS"
+printf '[Service]\nFileDescriptorStoreMax=4\n' >"$UNIT_SETTINGS/test.conf"
 systemctl daemon-reload
 as tester gttseg fill fits 8 4 >kept
 as tester gttseg fill not 4 >/dev/null
@@ -62,7 +62,7 @@ as tester gttseg open fits | cmp kept -
 refused ENOENT as tester gttseg open not
 
 # without one: said at the start and to clients
-printf '[Service]\nFileDescriptorStoreMax=0\n' >/etc/systemd/system/gttd.service.d/test.conf
+printf '[Service]\nFileDescriptorStoreMax=0\n' >"$UNIT_SETTINGS/test.conf"
 systemctl daemon-reload
 systemctl restart gttd.service
 [ "$(status .restart_loses_pool)" = true ]

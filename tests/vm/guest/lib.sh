@@ -5,6 +5,7 @@
 PAYLOAD=/mnt/payload
 MODEL=/usr/share/gttd/models/wordbook-22m
 SOCKET=/run/gttd/gttd.sock
+UNIT_SETTINGS=/run/systemd/system/gttd.service.d # a case may add *.conf there; the next one begins without
 PATH=$PAYLOAD/bin:$PATH
 export VK_DRIVER_FILES=/usr/share/vulkan/icd.d/lvp_icd.json # RADV would refuse the simulated GPU
 KERNEL=$(uname -r)                                          # 7.3.4+deb13-amd64
@@ -37,6 +38,10 @@ stop_gttd() {
 # A gttd that holds nothing, configured like this: "key = value" each. It starts when it is asked.
 fresh() {
     stop_gttd
+    if [ -e $UNIT_SETTINGS ]; then
+        rm -r $UNIT_SETTINGS
+        systemctl daemon-reload
+    fi
     printf '%s\n' "$@" >/etc/gttd.conf
     grep -q '^floor' /etc/gttd.conf || echo 'floor = 128M' >>/etc/gttd.conf
     systemctl reset-failed # and count its starts anew

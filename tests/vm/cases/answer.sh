@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
 # gttrun answers through Vulkan from memory that it does not copy, the second time also did not fill.
 # shellcheck shell=bash disable=SC2154 # guest/lib.sh
-# timeout: 1200
+# timeout: 900
 
 cd /run
+# lavapipe compiles its shaders on an emulated CPU here: narrow and not optimized, that takes a seventh.
+export LP_NATIVE_VECTOR_WIDTH=128 GALLIVM_PERF=nopt
 ask() { # BACKEND
     as tester gttrun chat -m "$MODEL" --backend "$1" --temp 0 -n 3 -p 'What is 7 plus 5?' --json
 }
