@@ -2,13 +2,16 @@
 /*
  * Random operations of many clients on few names, a third of the clients killed at random moments:
  * gttd must go on and hold nothing in the end. The seed is printed; pass it to see a run again (as
- * far as scheduling lets it be the same). soak_test [SEED [CLIENTS OPERATIONS ROUNDS]]; with the
- * environment of rig_borrow() on a gttd that is there, which needs a pool of a few MiB a client.
+ * far as scheduling lets it be the same). soak_test [SEED [CLIENTS OPERATIONS ROUNDS [UID GID]]];
+ * with the environment of rig_borrow() on a gttd that is there, which needs a pool of a few MiB a
+ * client. UID and GID: who the clients are, if root starts it.
  */
 #include <errno.h>
+#include <grp.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "gttd_util.h"
 #include "rig.h"
@@ -18,6 +21,8 @@
 
 static unsigned n_rounds = 4, n_clients = 24, n_ops = 150;
 
+static uid_t client_uid;
+static gid_t client_gid;
 static struct rig rig;
 static unsigned seed;
 
@@ -124,11 +129,21 @@ static void one_op(struct gtt *gtt, struct held *held)
     }
 }
 
+static void become_client(void)
+{
+    if (client_uid) {
+        CHECK_EQ(setgroups(1, &client_gid), 0);
+        CHECK_EQ(setgid(client_gid), 0);
+        CHECK_EQ(setuid(client_uid), 0);
+    }
+}
+
 static void client(void *data, int pipe_fd)
 {
     struct held held = {.n = 0};
     (void)pipe_fd;
     seed = *(unsigned *)data;
+    become_client();
     struct gtt *gtt = rig_connect(&rig);
     if (pick(8) == 0) {
         CHECK_EQ(gtt_watch(gtt), 0);
@@ -178,7 +193,11 @@ static void drop_all(void)
 int main(int argc, char **argv)
 {
     unsigned start = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : (unsigned)time(NULL);
-    if (argc == 5) {
+    if (argc == 7) {
+        client_uid = (uid_t)strtoul(argv[5], NULL, 10);
+        client_gid = (gid_t)strtoul(argv[6], NULL, 10);
+    }
+    if (argc >= 5) {
         n_clients = (unsigned)strtoul(argv[2], NULL, 10);
         n_ops = (unsigned)strtoul(argv[3], NULL, 10);
         n_rounds = (unsigned)strtoul(argv[4], NULL, 10);
