@@ -201,6 +201,12 @@
     FLOAT eps;            \
     FLOAT query_scale;
 
+/* Reads n times 16 bytes. */
+#define READ_FIELDS   \
+    ADDR(U32x4) data; \
+    ADDR(U32W) sink;  \
+    UINT n;
+
 /* h = gelu_tanh(gate) * up, gate_up [n, 2 * ffn] */
 #define GEGLU_FIELDS      \
     ADDR(F32x4R) gate_up; \
@@ -241,6 +247,9 @@ struct push_attend_one {
 };
 struct push_geglu {
     GEGLU_FIELDS
+};
+struct push_read {
+    READ_FIELDS
 };
 struct step {
     STEP_FIELDS

@@ -35,6 +35,7 @@ struct backend_params {
 struct backend_info {
     const char *backend; /* "reference", "cpu", "vulkan" */
     char device[256]; /* "AMD EPYC (AVX-512 VNNI, 2 threads)", "llvmpipe (LLVM 15.0.6, 256 bits)" */
+    char driver[520]; /* "radv Mesa 25.0.1"; empty: none */
     uint32_t max_batch; /* largest n of forward() */
     bool f16_batches;   /* several tokens are multiplied in float16, and added up in float32 */
 };
@@ -139,6 +140,10 @@ struct backend_ops {
      * backend has no kernels to time. -ENOTSUP: the device has no clock. */
     int (*profile)(struct backend_state *state, const int32_t *ids, uint32_t n, uint32_t pos,
                    struct backend_kernel_time *ret, size_t cap, size_t *ret_n, struct err *err);
+
+    /* Bytes per second at which the device reads the weights when it does nothing else. NULL: they
+     * are read by this CPU, whose speed is not the backend's to measure. */
+    int (*read_speed)(struct backend_model *bm, double *ret, struct err *err);
 
     /* One operation alone, for the conformance suite: same kernels as forward(). layer is ignored
      * by OP_EMBED and OP_HEAD; in is NULL for OP_EMBED, ids for all others. */

@@ -169,6 +169,7 @@ void llm_engine_info(const struct llm_engine *engine, struct llm_engine_info *re
     *ret = (struct llm_engine_info){
         .backend = engine->info.backend,
         .device = engine->info.device,
+        .driver = engine->info.driver,
         .source = source_text(engine->weights.source),
         .memory = weight_path_text(engine->path),
         .model_id = engine->model_id,
@@ -195,11 +196,13 @@ bool llm_engine_is_eos(const struct llm_engine *engine, int32_t id)
     return false;
 }
 
-double llm_engine_read_speed(const struct llm_engine *engine, uint32_t n_threads)
+int llm_engine_read_speed(struct llm_engine *engine, uint32_t n_threads, double *ret,
+                          struct err *err)
 {
-    if (engine->path == WEIGHT_PATH_DEVICE_COPY) {
-        return 0;
-    }
     const struct weight_memory *memory = &engine->model.memory;
-    return read_speed(memory->base, memory->size_bytes, n_threads);
+    if (engine->ops->read_speed) {
+        return engine->ops->read_speed(engine->bound, ret, err);
+    }
+    *ret = read_speed(memory->base, memory->size_bytes, n_threads);
+    return 0;
 }

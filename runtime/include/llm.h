@@ -47,6 +47,7 @@ struct llm_engine_params {
 struct llm_engine_info {
     const char *backend; /* "cpu" ...; these strings live as long as the engine */
     const char *device;
+    const char *driver;       /* "radv Mesa 25.0.1"; empty without one */
     const char *source;       /* "pool-hit", "pool-fill", "private" */
     const char *memory;       /* "dma-buf", "host-pointer", "device-copy", "adopted" */
     const char *model_id;     /* last component of the model's path, or "random-1b" */
@@ -74,9 +75,10 @@ int llm_engine_hold(struct llm_engine *engine, struct err *err);
 /* NULL for random weights. Borrowed. */
 const struct tokenizer *llm_engine_tokenizer(const struct llm_engine *engine);
 bool llm_engine_is_eos(const struct llm_engine *engine, int32_t id);
-/* Bytes per second at which n_threads (0: all cores) of this CPU read the weights; 0 if the backend
- * does not read them from this CPU's memory. Measures for about a third of a second. */
-double llm_engine_read_speed(const struct llm_engine *engine, uint32_t n_threads);
+/* Bytes per second at which the device can read the weights; of a CPU, n_threads (0: all cores) of
+ * it. Measures for about a third of a second. */
+int llm_engine_read_speed(struct llm_engine *engine, uint32_t n_threads, double *ret,
+                          struct err *err);
 
 /* max_pos 0: min(the model's limit, 8192). *err says how much memory a KV cache of that size would
  * need. */

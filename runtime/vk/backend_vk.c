@@ -105,7 +105,9 @@ static void vk_info(const struct backend *backend, struct backend_info *ret)
         .max_batch = backend->tuning.batch_max,
         .f16_batches = vk_gemm_possible(backend),
     };
-    snprintf(ret->device, sizeof ret->device, "%s", backend->device->physical.props.deviceName);
+    const struct vkc_physical *physical = &backend->device->physical;
+    snprintf(ret->device, sizeof ret->device, "%s", physical->props.deviceName);
+    snprintf(ret->driver, sizeof ret->driver, "%s", physical->driver);
 }
 
 const struct backend_ops vulkan_backend = {
@@ -119,5 +121,6 @@ const struct backend_ops vulkan_backend = {
     .state_destroy = vk_state_destroy,
     .forward = vk_forward,
     .profile = vk_profile,
+    .read_speed = vk_read_speed,
     .op = vk_op,
 };

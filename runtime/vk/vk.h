@@ -219,6 +219,10 @@ void vk_mark(struct backend_state *state, VkCommandBuffer cmd, const char *name)
 int vk_profile(struct backend_state *state, const int32_t *ids, uint32_t n, uint32_t pos,
                struct backend_kernel_time *ret, size_t cap, size_t *ret_n, struct err *err);
 
+/* readspeed.c */
+
+int vk_read_speed(struct backend_model *bm, double *ret, struct err *err);
+
 /* record.c */
 
 /* Append one operation for up to batch tokens, without barriers. OP_HEAD writes state->last (the

@@ -67,6 +67,25 @@ static void test_usage(void)
     }
 }
 
+#define BENCH "bench -q -m " MODEL " --backend cpu -r 1 -p 8 -n 8"
+
+/* What bench prints it can compare with; what it has not printed is refused before any work. */
+static void test_bench_compare(void)
+{
+    char redirect[200], compare[400], *errors;
+    snprintf(redirect, sizeof redirect, ">%s/earlier", spawn_dir());
+    CHECK_EQ(run_redirected(redirect, BENCH " --json", &errors), 0);
+    free(errors);
+    snprintf(compare, sizeof compare, BENCH " --json --compare %s/earlier", spawn_dir());
+    snprintf(redirect, sizeof redirect, "| grep -q '\"compared\":{.*\"prefill\":.*\"decode\":'");
+    CHECK_EQ(run_redirected(redirect, compare, &errors), 0);
+    free(errors);
+    snprintf(compare, sizeof compare, BENCH " --compare %s/config.json", MODEL);
+    CHECK_EQ(run_redirected("", compare, &errors), 1);
+    CHECK(strstr(errors, "gttrun bench has not printed this"));
+    free(errors);
+}
+
 /* A NUL is no end of text. */
 static void test_ids_with_nul(void)
 {
@@ -111,6 +130,7 @@ int main(void)
 
     test_stdout();
     test_usage();
+    test_bench_compare();
     test_ids_with_nul();
     test_device_as_output();
 
