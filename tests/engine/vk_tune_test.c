@@ -160,6 +160,17 @@ static void test_profile(const struct model *model)
     close_all(&o);
 }
 
+static void test_read_speed(const struct model *model)
+{
+    struct opened o;
+    struct err err;
+    double speed = 0;
+    open_all(&o, model, NULL);
+    CHECK_EQ(vulkan_backend.read_speed(o.bm, &speed, &err), 0);
+    CHECK(speed > 1e6 && speed < 1e14);
+    close_all(&o);
+}
+
 int main(void)
 {
     struct backend_params params = {.validate = true};
@@ -202,6 +213,7 @@ int main(void)
     random_model_create(&config, &formats, 1, &model, &base);
     test_candidates();
     test_profile(&model);
+    test_read_speed(&model);
     test_tune(&model);
     random_model_destroy(&model, base);
     return 0;
