@@ -60,6 +60,24 @@
 #define SPEC_KEY_LANES 4 /* invocations per key, a power of two within a subgroup */
 #define SPEC_KEYS      5 /* keys at once, per so many invocations */
 
+/* sample_*: a token is drawn from each row of logits (y of the grid) */
+#define SAMPLE_SLICES 128 /* at most: x of the grid, each a range of ids */
+#define SAMPLE_BINS   2048
+#define SAMPLE_RING   16 /* the last tokens of a row */
+#define SAMPLE_NONE   0xffffffffu
+#define SAMPLE_ALL    0xffffffffu /* as top_p */
+/* A row's scratch memory, in words; zero between dispatches: FINISHED and the bins. */
+#define WORK_FINISHED 0
+#define WORK_TOP_KEY  1 /* of the best token */
+#define WORK_TOP_ID   2
+#define WORK_CUT_KEY  3 /* kept are those with a higher key, */
+#define WORK_CUT_TIES 4 /* and so many of those with this one */
+#define WORK_PREFIX   5 /* of a key that is being found, from level to level of sample_bins */
+#define WORK_LEFT     6 /* 64 bits: how much of it and those below it is still to be kept */
+#define WORK_PARTS    8 /* [SAMPLE_SLICES, 3] */
+#define WORK_BINS     (WORK_PARTS + 3 * SAMPLE_SLICES) /* [2, SAMPLE_BINS]: low, high words */
+#define WORK_WORDS    (WORK_BINS + 2 * SAMPLE_BINS)
+
 #define STEP_IDS_MAX 512
 
 /* One forward pass: written by the host before a submission. */
@@ -214,7 +232,46 @@
     ADDR(Step) step_p;    \
     UINT ffn;
 
+/* How a row is sampled, and how far it is: see struct backend_sampling. 64-bit words: low, high. */
+#define SAMPLE_ROW_FIELDS \
+    ADDR(F32R) adjust;    \
+    UINT seed_low;        \
+    UINT seed_high;       \
+    UINT least_low;       \
+    UINT least_high;      \
+    UINT step;            \
+    UINT top_k;           \
+    UINT top_p;           \
+    UINT has_adjust;      \
+    FLOAT rate;           \
+    FLOAT penalty;        \
+    FLOAT inverse;        \
+    UINT reserved;
+
+/* ring [rows, SAMPLE_RING]: the token of a step, or SAMPLE_NONE, is at step % SAMPLE_RING. The
+ * token also goes to next_id[row * next_stride], and next_pos[row * next_stride] is advanced by
+ * one. seen: bitmap [rows, vocab]. */
+#define SAMPLE_FIELDS      \
+    ADDR(F32R) logits;     \
+    ADDR(SampleRows) rows; \
+    ADDR(U32C) seen;       \
+    ADDR(U32C) work;       \
+    ADDR(U32W) ring;       \
+    ADDR(U32W) next_id;    \
+    ADDR(U32C) next_pos;   \
+    UINT next_stride;      \
+    UINT vocab;            \
+    UINT is_last;          \
+    UINT level;            \
+    UINT by_weight;
+
 #ifdef __STDC_VERSION__
+struct push_sample {
+    SAMPLE_FIELDS
+};
+struct sample_row {
+    SAMPLE_ROW_FIELDS
+};
 struct push_matmul {
     MATMUL_FIELDS
 };

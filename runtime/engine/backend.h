@@ -58,6 +58,24 @@ enum logits_want {
 };
 
 /*
+ * How to draw a token from logits. In this order: adjust is added; the tokens of the history are
+ * penalised once each (positive logits * (1 / penalty), others * penalty); the best top_k are kept;
+ * of those, the best that together have top_p of the weight, at least one; of those, the ones with
+ * min_p of the best's weight; one of those is drawn, by id, at the place mix(seed ^ step) / 2^64.
+ * weight = floor(exp((logit - best) * rate) * 2^44), in integers; of equal logits the lower id is
+ * better. sampler.c is the reference.
+ */
+struct backend_sampling {
+    float rate;          /* 1 / temperature; 0: the best token is taken */
+    uint32_t top_k;      /* 0: all */
+    float top_p;         /* 1: all */
+    float min_p;         /* 0: all */
+    float penalty;       /* 1: none */
+    uint64_t seed;       /* mixed */
+    const float *adjust; /* [vocab]; -INFINITY: never this token; NULL: nothing */
+};
+
+/*
  * The steps of one layer as separately testable operations, in the order forward() does them. n
  * tokens at positions pos .. pos + n - 1; all activations are float32, row per token:
  *

@@ -7,9 +7,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A weight is a fraction of the best token's, in 2^-44: their sums are exact in any order, so that
+ * a device that adds them up in another one draws the same token. */
+#define WEIGHT_ONE 0x1p44f
+#define WEIGHT_END 30.5f /* exp(-30.5) is less than 2^-44 */
+
+__extension__ typedef unsigned __int128 uint128;
+
 struct candidate {
     float logit;
     int32_t id;
+    uint64_t weight;
 };
 
 struct sampler {
@@ -17,6 +25,7 @@ struct sampler {
     uint32_t vocab;
     struct candidate *candidates; /* [vocab] */
     uint64_t *seen;               /* bitmap [vocab]: tokens already penalised in this draw */
+    float *adjust;                /* [vocab]: added to the logits; NULL: nothing is */
 };
 
 /* splitmix64's finaliser: Steele, Lea, Flood, "Fast splittable pseudorandom number generators",
@@ -29,10 +38,36 @@ static uint64_t mix(uint64_t x)
     return x ^ (x >> 31);
 }
 
-/* Uniform in [0, 1), 53 bits. */
-static double uniform(uint64_t seed, uint64_t step)
+/* Bias and mask as one row of numbers to add. */
+static int make_adjust(struct sampler *sampler, struct err *err)
 {
-    return (double)(mix(mix(seed) ^ step) >> 11) * 0x1p-53;
+    const struct llm_sampling *s = &sampler->sampling;
+    uint32_t n_allowed = 0;
+    if (s->n_bias == 0 && !s->allowed) {
+        return 0;
+    }
+    sampler->adjust = calloc(sampler->vocab, sizeof *sampler->adjust);
+    if (!sampler->adjust) {
+        return err_set(err, -ENOMEM, "out of memory");
+    }
+    for (size_t i = 0; i < s->n_bias; i++) {
+        const struct llm_logit_bias *bias = &s->bias[i];
+        if (bias->id < 0 || (uint32_t)bias->id >= sampler->vocab || !isfinite(bias->add)) {
+            return err_set(err, -EINVAL,
+                           "logit bias of token %d: the vocabulary has %u, and a "
+                           "bias is a number",
+                           bias->id, sampler->vocab);
+        }
+        sampler->adjust[bias->id] += bias->add;
+    }
+    for (uint32_t id = 0; id < sampler->vocab && s->allowed; id++) {
+        if (s->allowed[id / 32] >> (id % 32) & 1) {
+            n_allowed++;
+        } else {
+            sampler->adjust[id] = -INFINITY;
+        }
+    }
+    return n_allowed || !s->allowed ? 0 : err_set(err, -EINVAL, "no token is allowed");
 }
 
 int sampler_create(uint32_t vocab, const struct llm_sampling *s, struct err *err,
@@ -58,9 +93,11 @@ int sampler_create(uint32_t vocab, const struct llm_sampling *s, struct err *err
     sampler->vocab = vocab;
     sampler->candidates = malloc(vocab * sizeof *sampler->candidates);
     sampler->seen = calloc((vocab + 63) / 64, sizeof *sampler->seen);
-    if (!sampler->candidates || !sampler->seen) {
+    int r = sampler->candidates && sampler->seen ? make_adjust(sampler, err)
+                                                 : err_set(err, -ENOMEM, "out of memory");
+    if (r < 0) {
         sampler_destroy(sampler);
-        return err_set(err, -ENOMEM, "out of memory");
+        return r;
     }
     *ret = sampler;
     return 0;
@@ -73,14 +110,29 @@ void sampler_destroy(struct sampler *sampler)
     }
     free(sampler->candidates);
     free(sampler->seen);
+    free(sampler->adjust);
     free(sampler);
+}
+
+void sampler_describe(const struct sampler *sampler, struct backend_sampling *ret)
+{
+    const struct llm_sampling *s = &sampler->sampling;
+    *ret = (struct backend_sampling){
+        .rate = s->temperature > 0 ? fminf(1 / s->temperature, 1e30f) : 0,
+        .top_k = s->top_k < sampler->vocab ? s->top_k : 0,
+        .top_p = s->top_p,
+        .min_p = s->min_p,
+        .penalty = s->repetition_penalty,
+        .seed = mix(s->seed),
+        .adjust = sampler->adjust,
+    };
 }
 
 /* Keskar et al., "CTRL", 2019: positive logits are divided, negative ones multiplied; once per
  * token. */
 static void penalise(struct sampler *sampler, float *logits, const int32_t *history, size_t n)
 {
-    float penalty = sampler->sampling.repetition_penalty;
+    float penalty = sampler->sampling.repetition_penalty, inverse = 1 / penalty;
     memset(sampler->seen, 0, (sampler->vocab + 63) / 64 * sizeof *sampler->seen);
     for (size_t i = 0; i < n; i++) {
         uint32_t id = (uint32_t)history[i];
@@ -88,7 +140,7 @@ static void penalise(struct sampler *sampler, float *logits, const int32_t *hist
             continue;
         }
         sampler->seen[id / 64] |= 1ull << (id % 64);
-        logits[id] = logits[id] > 0 ? logits[id] / penalty : logits[id] * penalty;
+        logits[id] = logits[id] > 0 ? logits[id] * inverse : logits[id] * penalty;
     }
 }
 
@@ -98,6 +150,12 @@ static int by_logit(const void *pa, const void *pb)
     if (a->logit != b->logit) {
         return a->logit < b->logit ? 1 : -1;
     }
+    return (a->id > b->id) - (a->id < b->id);
+}
+
+static int by_id(const void *pa, const void *pb)
+{
+    const struct candidate *a = pa, *b = pb;
     return (a->id > b->id) - (a->id < b->id);
 }
 
@@ -132,14 +190,14 @@ static void sift_down(struct candidate *heap, size_t n, size_t i)
 static void select_top(struct candidate *out, const float *logits, uint32_t vocab, uint32_t k)
 {
     for (uint32_t i = 0; i < k; i++) {
-        out[i] = (struct candidate){logits[i], (int32_t)i};
+        out[i] = (struct candidate){.logit = logits[i], .id = (int32_t)i};
     }
     if (k < vocab) {
         for (size_t i = k / 2; i-- > 0;) {
             sift_down(out, k, i);
         }
         for (uint32_t i = k; i < vocab; i++) {
-            struct candidate c = {logits[i], (int32_t)i};
+            struct candidate c = {.logit = logits[i], .id = (int32_t)i};
             if (worse(&out[0], &c)) {
                 out[0] = c;
                 sift_down(out, k, 0);
@@ -167,64 +225,81 @@ static int argmax(const float *logits, uint32_t vocab, int32_t *ret)
     return 0;
 }
 
+static uint64_t add_weights(struct candidate *c, uint32_t n, float best, float rate)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        float x = (best - c[i].logit) * rate;
+        c[i].weight = x < WEIGHT_END ? (uint64_t)(expf(-x) * WEIGHT_ONE) : 0;
+        sum += c[i].weight;
+    }
+    return sum;
+}
+
+/* How many of c, best first, it takes to have top_p of the sum: at least one. */
+static uint32_t count_top_p(const struct candidate *c, uint32_t n, float top_p, uint64_t sum)
+{
+    uint64_t wanted = (uint64_t)((uint128)sum * (uint64_t)(top_p * 0x1p32f) >> 32), kept = 0;
+    uint32_t i = 0;
+    do {
+        kept += c[i++].weight;
+    } while (i < n && kept < wanted);
+    return i;
+}
+
+/* The token at a place, as a fraction of 2^64, among those that have min_p of the best's weight, by
+ * id. */
+static int32_t draw(const struct candidate *c, uint32_t n, float min_p, uint64_t place)
+{
+    uint64_t least = (uint64_t)(min_p * WEIGHT_ONE), sum = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        sum += c[i].weight >= least ? c[i].weight : 0;
+    }
+    uint64_t target = (uint64_t)((uint128)sum * place >> 64);
+    for (uint32_t i = 0;; i++) {
+        uint64_t weight = c[i].weight >= least ? c[i].weight : 0;
+        if (target < weight) {
+            return c[i].id;
+        }
+        target -= weight; /* target < sum, so that there is a token before the end */
+    }
+}
+
 int sampler_draw(struct sampler *sampler, float *logits, const int32_t *history, size_t n,
                  uint64_t step, int32_t *ret_id)
 {
-    const struct llm_sampling *s = &sampler->sampling;
-    if (s->repetition_penalty != 1) {
+    struct backend_sampling s;
+    sampler_describe(sampler, &s);
+    for (uint32_t i = 0; i < sampler->vocab && s.adjust; i++) {
+        logits[i] += s.adjust[i];
+    }
+    if (s.penalty != 1) {
         penalise(sampler, logits, history, n);
     }
     int32_t best;
     int r = argmax(logits, sampler->vocab, &best);
-    if (r < 0 || s->temperature == 0) {
+    if (r < 0 || s.rate == 0) {
         if (r == 0) {
             *ret_id = best;
         }
         return r;
     }
-
     struct candidate *c = sampler->candidates;
-    uint32_t k = s->top_k && s->top_k < sampler->vocab ? s->top_k : sampler->vocab;
-    if (k < sampler->vocab || s->top_p < 1) {
+    uint32_t k = s.top_k ? s.top_k : sampler->vocab;
+    if (s.top_k || s.top_p < 1) {
         select_top(c, logits, sampler->vocab, k);
     } else {
         for (uint32_t i = 0; i < k; i++) {
-            c[i] = (struct candidate){logits[i], (int32_t)i};
+            c[i] = (struct candidate){.logit = logits[i], .id = (int32_t)i};
         }
     }
-
-    /* weights relative to the best token, so that the largest is 1 */
-    double sum = 0;
-    for (uint32_t i = 0; i < k; i++) {
-        c[i].logit = expf((c[i].logit - logits[best]) / s->temperature);
-        sum += c[i].logit;
+    uint64_t sum = add_weights(c, k, logits[best], s.rate);
+    if (s.top_p < 1) {
+        k = count_top_p(c, k, s.top_p, sum);
     }
-    if (s->top_p < 1) {
-        double kept = 0;
-        uint32_t n_kept = 0;
-        while (n_kept < k && kept < s->top_p * sum) {
-            kept += c[n_kept++].logit;
-        }
-        k = n_kept;
+    if (s.top_k || s.top_p < 1) {
+        qsort(c, k, sizeof *c, by_id);
     }
-    sum = 0;
-    for (uint32_t i = 0; i < k; i++) {
-        if (c[i].logit < s->min_p) {
-            c[i].logit = 0;
-        }
-        sum += c[i].logit;
-    }
-    double left = uniform(s->seed, step) * sum;
-    *ret_id = best;
-    for (uint32_t i = 0; i < k; i++) {
-        if (c[i].logit <= 0) {
-            continue;
-        }
-        *ret_id = c[i].id;
-        left -= c[i].logit;
-        if (left < 0) {
-            break;
-        }
-    }
+    *ret_id = draw(c, k, s.min_p, mix(s.seed ^ step));
     return 0;
 }

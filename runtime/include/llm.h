@@ -125,14 +125,24 @@ int llm_session_profile(struct llm_session *session, const int32_t *ids, size_t 
 /* The largest n_last. */
 uint32_t llm_session_max_batch(const struct llm_session *session);
 
+/* Added to the logit of a token before anything else is done to it. */
+struct llm_logit_bias {
+    int32_t id;
+    float add; /* finite */
+};
+
 struct llm_sampling {
-    float temperature;        /* 0: greedy */
-    uint32_t top_k;           /* 0: off */
-    float top_p;              /* 1: off */
-    float min_p;              /* 0: off */
-    float repetition_penalty; /* 1: off; over prompt and answer */
-    uint64_t seed;            /* same seed, same prompt, same backend: same text, if the
-                                 session reuses the same number of tokens */
+    float temperature;                 /* 0: greedy */
+    uint32_t top_k;                    /* 0: off */
+    float top_p;                       /* 1: off */
+    float min_p;                       /* 0: off */
+    float repetition_penalty;          /* 1: off; over prompt and answer */
+    uint64_t seed;                     /* same seed, same prompt, same backend: same text, if the
+                                          session reuses the same number of tokens */
+    const struct llm_logit_bias *bias; /* [n_bias], borrowed; of one id they add up */
+    size_t n_bias;
+    const uint32_t *allowed; /* bitmap over the vocabulary, 32 ids a word from the lowest bit on: no
+                                other token is drawn; borrowed; NULL: all */
 };
 
 enum llm_finish {

@@ -23,6 +23,7 @@ static struct vk_tuning tune(const struct vkc_physical *physical)
             .token_wg = 2 * lanes,
             .head_wg = 4 * lanes,
             .attend_wg = lanes,
+            .sample_wg = 2 * lanes,
             .batch_max = 32,
             .segment_flops = 100e9,
         };
@@ -34,6 +35,7 @@ static struct vk_tuning tune(const struct vkc_physical *physical)
         .token_wg = at_most(256, physical->props.limits.maxComputeWorkGroupInvocations),
         .head_wg = 64,
         .attend_wg = at_most(128, physical->props.limits.maxComputeWorkGroupInvocations),
+        .sample_wg = at_most(256, physical->props.limits.maxComputeWorkGroupInvocations),
         .batch_max = VK_BATCH_MAX,
         /* a few TFLOP/s against hundreds */
         .segment_flops = vkc_is_unified(physical) ? 100e9 : 4e12,

@@ -73,6 +73,8 @@ void vkc_barrier(struct vkc_device *device, VkCommandBuffer cmd, enum vkc_hazard
         [VKC_SHADER_TO_COPY] = {VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT,
                                 VK_PIPELINE_STAGE_TRANSFER_BIT, VK_ACCESS_SHADER_WRITE_BIT,
                                 VK_ACCESS_TRANSFER_READ_BIT},
+        [VKC_SHADER_TO_HOST] = {VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, VK_PIPELINE_STAGE_HOST_BIT,
+                                VK_ACCESS_SHADER_WRITE_BIT, VK_ACCESS_HOST_READ_BIT},
         [VKC_COPY_TO_SHADER] = {VK_PIPELINE_STAGE_TRANSFER_BIT,
                                 VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, VK_ACCESS_TRANSFER_WRITE_BIT,
                                 VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT},

@@ -228,6 +228,8 @@ static void query_properties(struct vkc_instance *instance, struct vkc_physical 
     *ret_subgroup_stages = subgroup.supportedStages;
 }
 
+#define SHARED_NEEDED (20u << 10) /* sample_bins.comp */
+
 static void check_features(struct vkc_instance *instance, struct vkc_physical *physical,
                            VkSubgroupFeatureFlags ops, VkShaderStageFlags stages)
 {
@@ -245,6 +247,9 @@ static void check_features(struct vkc_instance *instance, struct vkc_physical *p
     if (!(stages & VK_SHADER_STAGE_COMPUTE_BIT) || !(ops & VK_SUBGROUP_FEATURE_BASIC_BIT) ||
         !(ops & VK_SUBGROUP_FEATURE_ARITHMETIC_BIT)) {
         add_missing(physical, "subgroup arithmetic in compute shaders");
+    }
+    if (physical->props.limits.maxComputeSharedMemorySize < SHARED_NEEDED) {
+        add_missing(physical, "20 KiB of shared memory");
     }
 }
 

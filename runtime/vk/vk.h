@@ -3,7 +3,8 @@
  * What the parts of the Vulkan backend share: weights.c brings an image to the device, model.c
  * makes its pipelines, gemv.c multiplies one token by a quantized matrix as tune.c found best,
  * state.c holds a timeline, record.c turns operations into dispatches, decode.c one token's pass
- * into few of them, forward.c and op.c run them, profile.c times them.
+ * into few of them, forward.c and op.c run them, sample.c draws tokens, steps.c decodes ahead of
+ * the host, profile.c times them.
  */
 #ifndef VK_H
 #define VK_H
@@ -26,6 +27,7 @@ struct vk_tuning {
     uint32_t token_wg;    /* embed, rmsnorm, add_norm, geglu */
     uint32_t head_wg;     /* rope_store, attention */
     uint32_t attend_wg;   /* attend_one */
+    uint32_t sample_wg;   /* sample_*, a power of two of at most SAMPLE_BINS / 2 */
     uint32_t batch_max;   /* tokens in one pass, at most VK_BATCH_MAX */
     double
         segment_flops; /* of one submission: a GPU that is busy for two seconds is taken for hung */
@@ -141,6 +143,52 @@ int vk_record_gemm(struct backend_state *state, VkCommandBuffer cmd, const struc
 int vk_tune(struct backend_state *state, struct err *err);
 /* Read what an earlier run measured: cache_dir may be NULL. */
 void vk_choices_load(struct backend *backend, const char *cache_dir);
+
+/* sample.c */
+
+/* What is recorded to draw tokens: the fewer filters, the fewer dispatches. */
+#define VK_SAMPLE_GREEDY 0
+#define VK_SAMPLE_DRAW   1 /* by weight; + 1: of the top_k; + 2: of the top_p */
+#define VK_SAMPLE_KINDS  5
+
+/* Draws a token from each of some rows of logits, and keeps what a row needs to go on drawing. */
+struct vk_sampler {
+    struct backend *backend; /* borrowed */
+    uint32_t vocab, n_rows;
+    uint32_t slices; /* of a row's ids, a workgroup each */
+    VkPipeline top, bins, draw;
+    struct vkc_buffer rows;   /* struct sample_row [n_rows] */
+    struct vkc_buffer work;   /* uint32 [n_rows, WORK_WORDS] */
+    struct vkc_buffer seen;   /* bitmap [n_rows, (vocab + 31) / 32 words] */
+    struct vkc_buffer adjust; /* f32 [n_rows, vocab]; made on first use */
+    struct vkc_buffer ring;   /* uint32 [n_rows, SAMPLE_RING]: what was drawn, for the host */
+};
+
+/* Where the tokens come from and where they go to, besides the ring. */
+struct vk_sample_io {
+    uint64_t logits;   /* f32 [n_rows, vocab] */
+    uint64_t next_id;  /* of row r at + 4 * r * stride: the token, 0 if there is none */
+    uint64_t next_pos; /* likewise: advanced by one */
+    uint32_t stride;   /* in words */
+    uint32_t n_rows;   /* the first ones of the sampler's */
+};
+
+/* A failed call leaves *ret as vk_sampler_finish() leaves it. */
+int vk_sampler_init(struct backend *backend, uint32_t vocab, uint32_t n_rows, struct err *err,
+                    struct vk_sampler *ret);
+void vk_sampler_finish(struct vk_sampler *sampler);
+/* The kind of dispatches that a row needs; VK_SAMPLE_KINDS - 1 suits all. */
+uint32_t vk_sample_kind(const struct backend_sampling *how);
+/* Start a row: its next token is that of `step`, after history[0..n). Nothing may be in flight. */
+int vk_sampler_start(struct vk_sampler *sampler, uint32_t row, const struct backend_sampling *how,
+                     const int32_t *history, size_t n, uint32_t step, struct err *err);
+/* Record the drawing of one token per row, after a barrier of its own; marks may be of NULL. */
+void vk_record_sample(struct vk_sampler *sampler, VkCommandBuffer cmd, uint32_t kind,
+                      const struct vk_sample_io *io, struct backend_state *marks);
+/* The token of a step that is done, until SAMPLE_RING more are. -EDOM: the logits are not numbers.
+ */
+int vk_sampler_token(const struct vk_sampler *sampler, uint32_t row, uint32_t step, struct err *err,
+                     int32_t *ret);
 
 /* state.c */
 

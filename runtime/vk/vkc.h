@@ -217,6 +217,7 @@ int vkc_timer_read(struct vkc_device *device, VkQueryPool pool, uint32_t n, stru
 enum vkc_hazard {
     VKC_SHADER_TO_SHADER, /* also orders later writes after earlier reads */
     VKC_SHADER_TO_COPY,
+    VKC_SHADER_TO_HOST,
     VKC_COPY_TO_SHADER,
     VKC_COPY_TO_HOST,
 };

@@ -10,9 +10,11 @@ endif()
 gttd_test(conformance_vulkan SOURCES engine/conformance_vulkan.c engine/keep_drivers.c
           LIBS conformance vk random_model m ARGS ${vulkan_quick} TIMEOUT 600
           LABELS engine)
+gttd_test(vk_sample_test SOURCES engine/vk_sample_test.c engine/keep_drivers.c
+          LIBS llm vk m vulkan_headers ARGS ${vulkan_quick} TIMEOUT 300 LABELS engine)
 set(vulkan_test_environment
     "LSAN_OPTIONS=suppressions=${CMAKE_CURRENT_LIST_DIR}/lsan.supp:print_suppressions=0")
-set_tests_properties(vkc_test vk_tune_test conformance_vulkan PROPERTIES ENVIRONMENT
+set_tests_properties(vkc_test vk_tune_test vk_sample_test conformance_vulkan PROPERTIES ENVIRONMENT
     "${vulkan_test_environment}")
 
 # Again, with every address that a shader uses checked by the validation layer (several times

@@ -114,6 +114,34 @@ static void test_filters(void)
     expect(counts, N, p);
 }
 
+static void test_bias_and_mask(void)
+{
+    enum { N = 20000 };
+    int counts[VOCAB];
+    struct llm_sampling s = plain;
+    const struct llm_logit_bias bias[] = {{0, logf(2)}, {3, -1000}, {0, logf(2)}};
+    s.bias = bias; /* of token 0: four times the odds; of 3: none */
+    s.n_bias = 3;
+    double p[VOCAB], sum = .4 + 1 - .1 - .2;
+    for (int i = 0; i < VOCAB; i++) {
+        p[i] = (i == 0 ? .4 : i == 3 ? 0 : probability[i]) / sum;
+    }
+    count(&s, NULL, 0, N, counts);
+    expect(counts, N, p);
+
+    const uint32_t allowed[] = {1u << 0 | 1u << 2 | 1u << 3}; /* and 3 is unlikely */
+    s.allowed = allowed;
+    count(&s, NULL, 0, N, counts);
+    expect(counts, N, (const double[VOCAB]){[0] = .4 / .42, [2] = .02 / .42});
+
+    s = plain;
+    s.allowed = allowed;
+    s.top_k = 5; /* there are only three */
+    s.temperature = 0;
+    count(&s, NULL, 0, 10, counts);
+    CHECK_EQ(counts[3], 10);
+}
+
 static void test_greedy(void)
 {
     struct sampler *sampler;
@@ -146,8 +174,10 @@ static void test_greedy(void)
 static void test_refused(void)
 {
     struct sampler *sampler;
-    struct llm_sampling bad[6];
-    for (int i = 0; i < 6; i++) {
+    static const struct llm_logit_bias out[] = {{VOCAB, 1}}, endless[] = {{1, INFINITY}};
+    static const uint32_t none[] = {1u << VOCAB};
+    struct llm_sampling bad[9];
+    for (int i = 0; i < 9; i++) {
         bad[i] = plain;
     }
     bad[0].temperature = -1;
@@ -156,7 +186,11 @@ static void test_refused(void)
     bad[3].top_p = 1.5f;
     bad[4].min_p = -0.1f;
     bad[5].repetition_penalty = 0;
-    for (int i = 0; i < 6; i++) {
+    bad[6].bias = out;
+    bad[7].bias = endless;
+    bad[6].n_bias = bad[7].n_bias = 1;
+    bad[8].allowed = none;
+    for (int i = 0; i < 9; i++) {
         struct err err = {{0}};
         CHECK_EQ(sampler_create(VOCAB, &bad[i], &err, &sampler), -EINVAL);
         CHECK(err.text[0]);
@@ -167,6 +201,7 @@ int main(void)
 {
     test_frequencies();
     test_filters();
+    test_bias_and_mask();
     test_greedy();
     test_refused();
     return 0;
