@@ -78,6 +78,16 @@
 #define WORK_BINS     (WORK_PARTS + 3 * SAMPLE_SLICES) /* [2, SAMPLE_BINS]: low, high words */
 #define WORK_WORDS    (WORK_BINS + 2 * SAMPLE_BINS)
 
+/* flash */
+#define SPEC_FLASH_HEAD_DIM 2
+#define SPEC_FLASH_MAT_M    3 /* of a cooperative matrix: tokens */
+#define SPEC_FLASH_MAT_N    4 /* keys, and elements of a head */
+#define SPEC_FLASH_MAT_K    5
+#define FLASH_TOKEN_MATS    2  /* a workgroup's tokens, in matrices */
+#define FLASH_VALUE_MATS    4  /* a subgroup's part of a head, in matrices */
+#define FLASH_COPIES        16 /* of a token's factor */
+#define FLASH_RING_ALIGN    16 /* slots of a ring: no matrix of keys goes over its end */
+
 #define STEP_IDS_MAX 512
 
 /* One forward pass: written by the host before a submission. */
@@ -196,6 +206,17 @@
     UINT ring;           \
     UINT window;
 
+/* As ATTENTION_FIELDS, in rows of SPEC_FLASH_HEAD_DIM. */
+#define FLASH_FIELDS   \
+    ADDR(F32x4R) q;    \
+    ADDR(F16x4R) k;    \
+    ADDR(F16x4R) v;    \
+    ADDR(F32) att;     \
+    ADDR(Step) step_p; \
+    UINT heads_per_kv; \
+    UINT ring;         \
+    UINT window;
+
 /* qkv: of one token. k and v as above, to be read and written. parts: f32 [n_heads, parts,
  * row_halfs + 2], parts: y of the grid; finished: 0 for each x of the grid, and 0 again after. */
 #define ATTEND_ONE_FIELDS \
@@ -298,6 +319,9 @@ struct push_rope_store {
 };
 struct push_attention {
     ATTENTION_FIELDS
+};
+struct push_flash {
+    FLASH_FIELDS
 };
 struct push_attend_one {
     ATTEND_ONE_FIELDS

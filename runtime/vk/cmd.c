@@ -61,6 +61,11 @@ void vkc_copy(struct vkc_device *device, VkCommandBuffer cmd, const struct vkc_b
     device->vk.CmdCopyBuffer(cmd, src->handle, dst->handle, 1, &region);
 }
 
+void vkc_clear(struct vkc_device *device, VkCommandBuffer cmd, const struct vkc_buffer *buffer)
+{
+    device->vk.CmdFillBuffer(cmd, buffer->handle, 0, VK_WHOLE_SIZE, 0);
+}
+
 void vkc_barrier(struct vkc_device *device, VkCommandBuffer cmd, enum vkc_hazard hazard)
 {
     static const struct {

@@ -34,6 +34,10 @@ static int create_handle(struct vkc_device *device, struct err *err)
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR,
         .cooperativeMatrix = VK_TRUE,
     };
+    VkPhysicalDeviceVulkan11Features features11 = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES,
+        .storageBuffer16BitAccess = VK_TRUE,
+    };
     const char *extensions[7];
     uint32_t n_extensions = 0;
     if (physical->has_int_dot) {
@@ -52,6 +56,10 @@ static int create_handle(struct vkc_device *device, struct err *err)
         features.shaderFloat16 = VK_TRUE;
         features.vulkanMemoryModel = VK_TRUE; /* and then for the other shaders' atomics: */
         features.vulkanMemoryModelDeviceScope = VK_TRUE;
+    }
+    if (physical->has_16bit_storage) {
+        features11.pNext = features.pNext;
+        features.pNext = &features11;
     }
     if (physical->has_dmabuf) {
         extensions[n_extensions++] = VK_KHR_EXTERNAL_MEMORY_FD_EXTENSION_NAME;

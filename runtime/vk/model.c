@@ -189,6 +189,9 @@ static int make_pipelines(struct backend_model *bm, struct err *err)
     if (r == 0) {
         r = attend_one_pipeline(bm, err);
     }
+    if (r == 0 && vk_flash_fits(backend, &bm->model->config)) {
+        r = vk_flash_pipeline(backend, &bm->model->config, err, &bm->flash);
+    }
     VkPipeline made; /* the device keeps it; record.c asks again */
     if (r == 0) {
         r = vk_embed_pipeline(bm, err, &made);

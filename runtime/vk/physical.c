@@ -122,8 +122,10 @@ static int query_coopmat(struct vkc_instance *instance, struct vkc_physical *phy
 {
     VkPhysicalDeviceCooperativeMatrixFeaturesKHR coopmat = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR};
+    VkPhysicalDeviceVulkan11Features features11 =
+        {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES, .pNext = &coopmat};
     VkPhysicalDeviceVulkan12Features features12 =
-        {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES, .pNext = &coopmat};
+        {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES, .pNext = &features11};
     VkPhysicalDeviceFeatures2 features = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2,
                                           .pNext = &features12};
     instance->vk.GetPhysicalDeviceFeatures2(physical->handle, &features);
@@ -132,6 +134,7 @@ static int query_coopmat(struct vkc_instance *instance, struct vkc_physical *phy
         !instance->vk.GetPhysicalDeviceCooperativeMatrixPropertiesKHR) {
         return 0;
     }
+    physical->has_16bit_storage = features11.storageBuffer16BitAccess;
     VkCooperativeMatrixPropertiesKHR list[64];
     uint32_t n = ARRAY_SIZE(list);
     for (uint32_t i = 0; i < n; i++) {

@@ -131,11 +131,6 @@ static int record_add_norm(const struct op *op, uint64_t post_off, uint64_t next
     return 0;
 }
 
-static uint64_t v_address(const struct vk_kv *kv)
-{
-    return kv->buffer.address + kv->buffer.size_bytes / 2;
-}
-
 static int record_rope_store(const struct op *op, uint32_t layer)
 {
     const struct backend_model *bm = op->state->bm;
@@ -149,7 +144,7 @@ static int record_rope_store(const struct op *op, uint32_t layer)
         .turns = bm->turns.address + table,
         .q = act(op, ACT_Q),
         .k = kv->buffer.address,
-        .v = v_address(kv),
+        .v = vk_v_address(op->state, layer),
         .step_p = op->state->step.address,
         .n_heads = c->n_heads,
         .n_kv_heads = c->n_kv_heads,
@@ -177,9 +172,9 @@ void vk_record_attend_one(struct backend_state *state, VkCommandBuffer cmd, uint
         .k_norm = weight_at(&op, bm->model->layers[layer].k_norm_off),
         .turns = bm->turns.address + table,
         .k = kv->buffer.address,
-        .v = v_address(kv),
+        .v = vk_v_address(state, layer),
         .k_out = kv->buffer.address,
-        .v_out = v_address(kv),
+        .v_out = vk_v_address(state, layer),
         .att = act(&op, ACT_ATT),
         .parts = state->part_sums.address,
         .finished = state->finished.address,
@@ -199,11 +194,15 @@ void vk_record_attend_one(struct backend_state *state, VkCommandBuffer cmd, uint
 static int record_attention(const struct op *op, uint32_t layer)
 {
     const struct model_config *c = config_of(op);
+    if (op->batch > 1 && op->state->bm->flash) {
+        vk_record_flash(op->state, op->cmd, layer, op->batch);
+        return 0;
+    }
     const struct vk_kv *kv = &op->state->kv[layer];
     struct push_attention push = {
         .q = act(op, ACT_Q),
         .k = kv->buffer.address,
-        .v = v_address(kv),
+        .v = vk_v_address(op->state, layer),
         .att = act(op, ACT_ATT),
         .step_p = op->state->step.address,
         .heads_per_kv = c->n_heads / c->n_kv_heads,

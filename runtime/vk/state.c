@@ -55,6 +55,12 @@ uint32_t vk_row_halfs(const struct model_config *c)
     return (c->head_dim + 7) / 8 * 8; /* attention.comp reads 16 bytes at a time */
 }
 
+uint64_t vk_v_address(const struct backend_state *state, uint32_t layer)
+{
+    const struct vkc_buffer *buffer = &state->kv[layer].buffer;
+    return buffer->address + buffer->size_bytes / 2;
+}
+
 static int create_kv(struct backend_state *state, struct err *err, uint64_t *ret_bytes)
 {
     const struct model_config *c = &state->bm->model->config;
@@ -68,6 +74,7 @@ static int create_kv(struct backend_state *state, struct err *err, uint64_t *ret
         if (!c->layer_is_global[l] && (uint64_t)c->window + ring_slack(state) < ring) {
             ring = (uint64_t)c->window + ring_slack(state);
         }
+        ring = (ring + FLASH_RING_ALIGN - 1) / FLASH_RING_ALIGN * FLASH_RING_ALIGN;
         state->kv[l].ring = (uint32_t)ring;
         uint64_t bytes = 2ull * c->n_kv_heads * ring * vk_row_halfs(c) * sizeof(uint16_t);
         int r = vkc_buffer_init(state->bm->backend->device, VKC_DEVICE, bytes, "KV cache", err,
@@ -79,6 +86,27 @@ static int create_kv(struct backend_state *state, struct err *err, uint64_t *ret
     }
     *ret_bytes = total;
     return 0;
+}
+
+/* flash.comp multiplies what it does not see by 0, which must not be a NaN. */
+static int clear_kv(struct backend_state *state, struct err *err)
+{
+    struct backend *backend = state->bm->backend;
+    VkCommandBuffer cmd;
+    int r = state->bm->flash ? vkc_cmd_begin(backend->device, err, &cmd) : 0;
+    if (r < 0 || !state->bm->flash) {
+        return r;
+    }
+    for (uint32_t l = 0; l < state->bm->model->config.n_layers; l++) {
+        vkc_clear(backend->device, cmd, &state->kv[l].buffer);
+    }
+    vkc_barrier(backend->device, cmd, VKC_COPY_TO_SHADER);
+    r = vkc_cmd_end(backend->device, cmd, err);
+    if (r == 0) {
+        r = vk_run(backend, &cmd, 1, err);
+    }
+    vkc_cmd_free(backend->device, cmd);
+    return r;
 }
 
 static int create_acts(struct backend_state *state, struct err *err)
@@ -163,6 +191,10 @@ int vk_state_create(struct backend_model *bm, uint32_t max_pos, struct err *err,
     if (r < 0) {
         goto fail;
     }
+    r = clear_kv(state, err);
+    if (r < 0) {
+        goto fail;
+    }
     r = create_acts(state, err);
     if (r < 0) {
         goto fail;
@@ -186,7 +218,7 @@ int vk_state_create(struct backend_model *bm, uint32_t max_pos, struct err *err,
     }
     bool rings_are_whole = true;
     for (uint32_t l = 0; l < bm->model->config.n_layers; l++) {
-        rings_are_whole &= state->kv[l].ring == max_pos;
+        rings_are_whole &= state->kv[l].ring >= max_pos;
     }
     *ret_rewind_max = rings_are_whole ? UINT32_MAX : ring_slack(state);
     *ret_kv_bytes = kv_bytes;

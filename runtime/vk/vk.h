@@ -86,6 +86,7 @@ struct backend_model {
     struct vk_weights weights;
     struct vkc_buffer turns; /* uint64 [2, head_dim / 2]: local, global layers; rotation.glsl */
     VkPipeline rmsnorm, add_norm, rope_store, attention, geglu, to_half;
+    VkPipeline flash;          /* NULL: head_dim or the device do not suit it */
     VkPipeline attend_one;     /* NULL: head_dim or the device do not suit it */
     uint32_t attend_one_heads; /* per workgroup */
 };
@@ -135,6 +136,15 @@ int vk_gemm_pipeline(struct backend *backend, const struct weight *w, struct err
 /* y = x w^T, f32; x goes through ACT_HALF. */
 int vk_record_gemm(struct backend_state *state, VkCommandBuffer cmd, const struct weight *w,
                    uint64_t x, uint64_t y, uint32_t batch, const char *name, struct err *err);
+
+/* flash.c */
+
+/* Whether attention of several tokens can use cooperative matrices. */
+bool vk_flash_fits(const struct backend *backend, const struct model_config *config);
+int vk_flash_pipeline(struct backend *backend, const struct model_config *config, struct err *err,
+                      VkPipeline *ret);
+void vk_record_flash(struct backend_state *state, VkCommandBuffer cmd, uint32_t layer,
+                     uint32_t batch);
 
 /* tune.c */
 
@@ -210,7 +220,7 @@ enum vk_act {
 
 struct vk_kv {
     struct vkc_buffer buffer; /* f16 [2, n_kv_heads, ring, row_halfs]: k, v */
-    uint32_t ring;            /* position p is in slot p % ring */
+    uint32_t ring;            /* position p is in slot p % ring; a multiple of FLASH_RING_ALIGN */
 };
 
 struct vk_logits {
@@ -248,6 +258,7 @@ void vk_state_destroy(struct backend_state *state);
 uint32_t vk_act_width(const struct model_config *config, enum vk_act act);
 /* f16 elements of a row of the KV cache: head_dim and padding. */
 uint32_t vk_row_halfs(const struct model_config *config);
+uint64_t vk_v_address(const struct backend_state *state, uint32_t layer);
 /* Make the buffers of state->all if they are not there. */
 int vk_state_need_all(struct backend_state *state, struct err *err);
 

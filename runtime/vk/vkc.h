@@ -82,6 +82,7 @@ struct vkc_physical {
     uint32_t compute_units; /* SMs, CUs; a guess where the driver does not say */
     bool has_int_dot;       /* integer dot products: dot4.glsl */
     bool has_shuffle;       /* subgroup shuffles in compute shaders */
+    bool has_16bit_storage; /* f16 in buffers; asked for only with cooperative matrices */
     uint32_t max_subgroups; /* in a workgroup of such a pipeline */
     bool has_size_control;  /* pipelines can ask for subgroup_size and whole subgroups */
     struct {
@@ -203,6 +204,9 @@ void vkc_dispatch(struct vkc_device *device, VkCommandBuffer cmd, VkPipeline pip
 void vkc_copy(struct vkc_device *device, VkCommandBuffer cmd, const struct vkc_buffer *src,
               uint64_t src_off, const struct vkc_buffer *dst, uint64_t dst_off,
               uint64_t size_bytes);
+
+/* Zeros everywhere. The size is a multiple of 4. */
+void vkc_clear(struct vkc_device *device, VkCommandBuffer cmd, const struct vkc_buffer *buffer);
 
 /* Timestamps: a pool of n, reset, written when all commands before are done, read as nanoseconds
  * since the first. */
