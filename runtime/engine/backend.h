@@ -75,6 +75,18 @@ struct backend_sampling {
     const float *adjust; /* [vocab]; -INFINITY: never this token; NULL: nothing */
 };
 
+/* Where decoding starts: the token at pos is known, and all before it is in the cache. */
+struct backend_decode {
+    int32_t id;
+    uint32_t pos;
+    const struct backend_sampling *sampling;
+    const int32_t *history; /* [n_history]: prompt and answer, the token at pos included */
+    size_t n_history;
+    uint32_t step; /* of the token at pos + 1: see struct backend_sampling */
+};
+
+#define BACKEND_AHEAD_MAX 8 /* steps in flight */
+
 /*
  * The steps of one layer as separately testable operations, in the order forward() does them. n
  * tokens at positions pos .. pos + n - 1; all activations are float32, row per token:
@@ -153,6 +165,23 @@ struct backend_ops {
      */
     int (*forward)(struct backend_state *state, const int32_t *ids, uint32_t n, uint32_t pos,
                    enum logits_want want, float *logits, struct err *err);
+
+    /*
+     * Decoding without waiting for each token, where the device draws it and goes on by itself; all
+     * three are NULL if a backend cannot. decode_submit() adds the next step, which runs the token
+     * drawn last, storing its key and value, and draws the one after it. Does not block. At most
+     * BACKEND_AHEAD_MAX may be in flight. decode_collect() sleeps until the oldest one in flight is
+     * done; that has been run then whatever it returns. What was submitted and is not wanted is
+     * collected nevertheless: nothing else may be called before. It has been written to the cache:
+     * going on from before it is going back, as for forward(). decode_start() blocks for nothing
+     * and may be called again when nothing is in flight. Errors: -EINVAL id, pos or as in
+     * forward(), -EBUSY too many are in flight, -EDOM the logits are not numbers (in later steps
+     * the tokens mean nothing), -EIO device lost.
+     */
+    int (*decode_start)(struct backend_state *state, const struct backend_decode *from,
+                        struct err *err);
+    int (*decode_submit)(struct backend_state *state, struct err *err);
+    int (*decode_collect)(struct backend_state *state, int32_t *ret_id, struct err *err);
 
     /* As forward() with LOGITS_LAST, but timed: *ret_n of at most cap kernels, by name. NULL: this
      * backend has no kernels to time. -ENOTSUP: the device has no clock. */

@@ -177,6 +177,7 @@ void llm_engine_info(const struct llm_engine *engine, struct llm_engine_info *re
         .bytes_per_token = model_bytes_per_token(&engine->model),
         .vocab = engine->model.config.vocab,
         .max_pos = engine->model.config.max_pos,
+        .draws_ahead = engine->ops->decode_start != NULL,
     };
 }
 

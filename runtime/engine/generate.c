@@ -1,13 +1,20 @@
 /* SPDX-License-Identifier: MIT */
-/* The loop from prompt to answer: sync, draw, stream, until something ends it. */
+/*
+ * The loop from prompt to answer: sync, draw, stream, until something ends it. Where the backend
+ * draws tokens itself, it is kept some steps ahead of the text; the first token is drawn here from
+ * the prompt's logits all the same.
+ */
 #include "engine.h"
 #include "sampler.h"
 #include "stream.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+
+static_assert(LLM_AHEAD_MAX <= BACKEND_AHEAD_MAX, "a backend must bear what callers may ask for");
 
 struct generation {
     struct llm_session *session;
@@ -19,6 +26,9 @@ struct generation {
     float *logits; /* [vocab] */
     int32_t *ids;  /* [n_prompt + max_tokens]: the timeline */
     size_t n_ids, cap;
+    uint32_t n_ahead; /* 0: each token is drawn here */
+    bool is_ahead;    /* session_decode_stop() is due */
+    size_t n_reused;
 };
 
 static uint64_t now_ns(void)
@@ -41,6 +51,12 @@ static int generation_init(struct generation *g, struct llm_session *session,
     if (request->n_prompt >= max_pos) {
         return err_set(err, -E2BIG, "the prompt has %zu tokens; the context holds %u",
                        request->n_prompt, max_pos);
+    }
+    if (request->n_ahead > LLM_AHEAD_MAX) {
+        return err_set(err, -EINVAL, "%u steps ahead: at most %d", request->n_ahead, LLM_AHEAD_MAX);
+    }
+    if (session_can_decode(session) && !request->sample_on_host) {
+        g->n_ahead = request->n_ahead ? request->n_ahead : LLM_AHEAD_DEFAULT;
     }
     size_t room = max_pos - request->n_prompt;
     size_t max_tokens =
@@ -98,49 +114,85 @@ static int add_text(struct generation *g, int32_t id, struct err *err)
     return send_text(g);
 }
 
-/* Until the answer ends: 0 and *ret_finish, or an error; -ECANCELED is the caller's wish. */
-static int run(struct generation *g, struct llm_result *res, enum llm_finish *ret_finish,
-               struct err *err)
+static int next_here(struct generation *g, size_t step, int32_t *ret_id, struct err *err)
 {
     const struct llm_request *q = g->request;
-    uint64_t start = now_ns();
-    for (size_t step = 0;; step++) {
-        size_t reused;
-        int r = llm_session_sync(g->session, g->ids, g->n_ids, g->logits, q->cancelled, q->data,
-                                 err, &reused);
+    size_t reused;
+    int r = llm_session_sync(g->session, g->ids, g->n_ids, g->logits, q->cancelled, q->data, err,
+                             &reused);
+    if (r < 0) {
+        return r;
+    }
+    r = sampler_draw(g->sampler, g->logits, g->ids, g->n_ids, step, ret_id);
+    if (r < 0) {
+        return err_set(err, r, "the model's logits are not numbers");
+    }
+    if (step == 0) {
+        g->n_reused = reused;
+    }
+    return 0;
+}
+
+static int next_ahead(struct generation *g, size_t step, int32_t *ret_id, struct err *err)
+{
+    if (!g->is_ahead) {
+        struct backend_sampling sampling;
+        sampler_describe(g->sampler, &sampling);
+        int r = session_decode_start(g->session, &sampling, g->ids, g->n_ids, (uint32_t)step, err);
         if (r < 0) {
             return r;
         }
+        g->is_ahead = true;
+    }
+    if (g->request->cancelled && g->request->cancelled(g->request->data)) {
+        return err_set(err, -ECANCELED, "cancelled");
+    }
+    size_t room = g->cap - g->n_ids; /* no step is begun whose token could not be used */
+    return session_decode_next(g->session, room < g->n_ahead ? (uint32_t)room : g->n_ahead, err,
+                               ret_id);
+}
+
+/* Add a token to the answer; 1 and *ret_finish: it was the last one. */
+static int take(struct generation *g, int32_t id, enum llm_finish *ret_finish, struct err *err)
+{
+    g->ids[g->n_ids++] = id;
+    *ret_finish = LLM_FINISH_STOP;
+    if (!g->request->ignore_eos && llm_engine_is_eos(g->engine, id)) {
+        return 1;
+    }
+    int r = add_text(g, id, err);
+    if (r < 0 || g->stream.stopped) {
+        return r < 0 ? r : 1;
+    }
+    *ret_finish = LLM_FINISH_LENGTH;
+    return g->n_ids == g->cap;
+}
+
+/* Until the answer ends: 0 and its finish, or an error; -ECANCELED is the caller's wish. */
+static int run(struct generation *g, struct llm_result *res, struct err *err)
+{
+    uint64_t start = now_ns();
+    int r = 0;
+    for (size_t step = 0; r == 0; step++) {
         int32_t id;
-        r = sampler_draw(g->sampler, g->logits, g->ids, g->n_ids, step, &id);
+        r = step > 0 && g->n_ahead > 0 ? next_ahead(g, step, &id, err)
+                                       : next_here(g, step, &id, err);
         if (r < 0) {
-            return err_set(err, r, "the model's logits are not numbers");
+            break;
         }
         if (step == 0) {
-            res->n_reused = reused;
+            res->n_reused = g->n_reused;
             res->first_token_ns = now_ns();
             res->prefill_ns = res->first_token_ns - start;
         } else {
             res->decode_ns = now_ns() - res->first_token_ns;
         }
-        g->ids[g->n_ids++] = id;
-        if (!q->ignore_eos && llm_engine_is_eos(g->engine, id)) {
-            *ret_finish = LLM_FINISH_STOP;
-            return 0;
-        }
-        r = add_text(g, id, err);
-        if (r < 0) {
-            return r;
-        }
-        if (g->stream.stopped) {
-            *ret_finish = LLM_FINISH_STOP;
-            return 0;
-        }
-        if (g->n_ids == g->cap) {
-            *ret_finish = LLM_FINISH_LENGTH;
-            return 0;
-        }
+        r = take(g, id, &res->finish, err);
     }
+    if (g->is_ahead) {
+        session_decode_stop(g->session);
+    }
+    return r < 0 ? r : 0;
 }
 
 int llm_generate(struct llm_session *session, const struct llm_request *request, struct err *err,
@@ -152,7 +204,7 @@ int llm_generate(struct llm_session *session, const struct llm_request *request,
     if (r < 0) {
         goto out;
     }
-    r = run(&g, &res, &res.finish, err);
+    r = run(&g, &res, err);
     if (r == -ECANCELED) {
         res.finish = LLM_FINISH_CANCELLED;
         r = 0;

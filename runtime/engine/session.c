@@ -5,6 +5,7 @@
  */
 #include "engine.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,9 +20,11 @@ struct llm_session {
     uint32_t max_pos;
     uint32_t rewind_max; /* see backend_ops.state_create */
     uint64_t kv_bytes;
-    int32_t *ids;  /* [max_pos], the tokens whose keys are in the cache */
-    uint32_t pos;  /* how many of them */
-    uint32_t high; /* the highest pos since the cache was last started over */
+    int32_t *ids;         /* [max_pos], the tokens whose keys are in the cache */
+    uint32_t pos;         /* how many of them */
+    uint32_t high;        /* the highest pos since the cache was last started over */
+    int32_t next_id;      /* what the oldest step in flight runs */
+    uint32_t n_in_flight; /* steps: they run the tokens from pos on */
 };
 
 int llm_session_create(struct llm_engine *engine, uint32_t max_pos, struct err *err,
@@ -172,6 +175,78 @@ int llm_session_sync(struct llm_session *session, const int32_t *ids, size_t n, 
         *ret_reused = reused;
     }
     return 0;
+}
+
+bool session_can_decode(const struct llm_session *session)
+{
+    return session->engine->ops->decode_start != NULL;
+}
+
+int session_decode_start(struct llm_session *session, const struct backend_sampling *sampling,
+                         const int32_t *ids, size_t n, uint32_t step, struct err *err)
+{
+    assert(n > 0 && session->pos == n - 1 && session->n_in_flight == 0);
+    const struct backend_decode from = {
+        .id = ids[n - 1],
+        .pos = session->pos,
+        .sampling = sampling,
+        .history = ids,
+        .n_history = n,
+        .step = step,
+    };
+    session->next_id = ids[n - 1];
+    return session->engine->ops->decode_start(session->state, &from, err);
+}
+
+static int submit_step(struct llm_session *session, struct err *err)
+{
+    int r = session->engine->ops->decode_submit(session->state, err);
+    if (r < 0) {
+        return r;
+    }
+    uint32_t end = session->pos + ++session->n_in_flight;
+    session->high = end > session->high ? end : session->high;
+    return 0;
+}
+
+static int collect_step(struct llm_session *session, struct err *err, int32_t *ret_id)
+{
+    session->n_in_flight--;
+    return session->engine->ops->decode_collect(session->state, ret_id, err);
+}
+
+int session_decode_next(struct llm_session *session, uint32_t n, struct err *err, int32_t *ret_id)
+{
+    int r = 0;
+    while (r == 0 && session->n_in_flight < n) {
+        r = submit_step(session, err);
+    }
+    if (r == 0) {
+        r = collect_step(session, err, ret_id);
+    }
+    if (r < 0) {
+        session_decode_stop(session);
+        session->pos = session->high = 0; /* what the cache holds is unknown */
+        return r;
+    }
+    session->ids[session->pos++] = session->next_id;
+    session->next_id = *ret_id;
+    return 0;
+}
+
+void session_decode_stop(struct llm_session *session)
+{
+    struct err err;
+    int32_t id;
+    int r = 0;
+    while (session->n_in_flight > 0) {
+        int failed = collect_step(session, &err, &id);
+        r = failed < 0 ? failed : r;
+    }
+    /* what was written beyond pos has overwritten the oldest of the local layers' keys */
+    if (r < 0 || session->high - session->pos > session->rewind_max) {
+        session->pos = session->high = 0;
+    }
 }
 
 uint32_t llm_session_max_batch(const struct llm_session *session)

@@ -55,6 +55,7 @@ struct llm_engine_info {
     uint64_t bytes_per_token; /* what decoding one token reads */
     uint32_t vocab;
     uint32_t max_pos; /* the model's own limit */
+    bool draws_ahead; /* the backend draws tokens itself: llm_request.n_ahead */
 };
 
 /*
@@ -145,6 +146,9 @@ struct llm_sampling {
                                 other token is drawn; borrowed; NULL: all */
 };
 
+#define LLM_AHEAD_MAX     8
+#define LLM_AHEAD_DEFAULT 4
+
 enum llm_finish {
     LLM_FINISH_STOP,   /* an end token or a stop string */
     LLM_FINISH_LENGTH, /* max_tokens or the context is full */
@@ -159,6 +163,10 @@ struct llm_request {
     const char *const *stops; /* text at which to stop; not part of the answer */
     size_t n_stops;
     bool ignore_eos;
+    /* Where the backend can draw tokens itself: how many steps it may be ahead of the text, 1 to
+     * LLM_AHEAD_MAX; 0: LLM_AHEAD_DEFAULT. What is decoded beyond the end is thrown away. */
+    uint32_t n_ahead;
+    bool sample_on_host; /* it can, but draw each token here: to compare */
     /* Called with each piece of text that is final: whole UTF-8 characters, no part of a stop
      * string. Non-zero cancels. May be NULL. */
     int (*on_text)(void *data, const char *text, size_t size);

@@ -7,7 +7,8 @@
 
 #define SUBMIT_MAX 256 /* a model has at most as many layers (CONFIG_MAX_LAYERS) */
 
-int vkc_cmd_begin(struct vkc_device *device, struct err *err, VkCommandBuffer *ret)
+static int begin_cmd(struct vkc_device *device, VkCommandBufferUsageFlags usage, struct err *err,
+                     VkCommandBuffer *ret)
 {
     VkCommandBufferAllocateInfo info = {
         .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
@@ -21,7 +22,10 @@ int vkc_cmd_begin(struct vkc_device *device, struct err *err, VkCommandBuffer *r
     if (r < 0) {
         return r;
     }
-    VkCommandBufferBeginInfo begin = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO};
+    VkCommandBufferBeginInfo begin = {
+        .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
+        .flags = usage,
+    };
     r = vkc_err(err, device->vk.BeginCommandBuffer(cmd, &begin), "vkBeginCommandBuffer");
     if (r < 0) {
         vkc_cmd_free(device, cmd);
@@ -29,6 +33,16 @@ int vkc_cmd_begin(struct vkc_device *device, struct err *err, VkCommandBuffer *r
     }
     *ret = cmd;
     return 0;
+}
+
+int vkc_cmd_begin(struct vkc_device *device, struct err *err, VkCommandBuffer *ret)
+{
+    return begin_cmd(device, 0, err, ret);
+}
+
+int vkc_cmd_begin_shared(struct vkc_device *device, struct err *err, VkCommandBuffer *ret)
+{
+    return begin_cmd(device, VK_COMMAND_BUFFER_USAGE_SIMULTANEOUS_USE_BIT, err, ret);
 }
 
 int vkc_cmd_end(struct vkc_device *device, VkCommandBuffer cmd, struct err *err)

@@ -192,7 +192,11 @@ static int make_pipelines(struct backend_model *bm, struct err *err)
     if (r == 0 && vk_flash_fits(backend, &bm->model->config)) {
         r = vk_flash_pipeline(backend, &bm->model->config, err, &bm->flash);
     }
-    VkPipeline made; /* the device keeps it; record.c asks again */
+    struct vk_sample_pipelines sample; /* the device keeps them; sample.c asks again */
+    if (r == 0) {
+        r = vk_sample_pipelines(backend, err, &sample);
+    }
+    VkPipeline made; /* likewise; record.c asks again */
     if (r == 0) {
         r = vk_embed_pipeline(bm, err, &made);
     }

@@ -74,7 +74,7 @@ int vk_profile(struct backend_state *state, const int32_t *ids, uint32_t n, uint
         return r;
     }
     state->marks = marks;
-    r = vk_recording_init(state, vk_batches[vk_batch_index(n)], LOGITS_LAST, err, &recording);
+    r = vk_recording_init(state, vk_batches[vk_batch_index(n)], LOGITS_LAST, NULL, err, &recording);
     if (r == 0) {
         vk_wrote_kv(state, n, pos);
         r = vk_run(backend, recording.cmds, recording.n_cmds, err);

@@ -283,13 +283,16 @@ struct pass {
     uint32_t batch;
     double flops; /* in the last command buffer */
     struct err *err;
+    const struct vk_step_end *end; /* NULL: the logits go to the host */
 };
 
 static int start_segment(struct pass *pass)
 {
     struct vk_recording *recording = pass->recording;
-    int r = vkc_cmd_begin(pass->state->bm->backend->device, pass->err,
-                          &recording->cmds[recording->n_cmds]);
+    struct vkc_device *device = pass->state->bm->backend->device;
+    VkCommandBuffer *cmd = &recording->cmds[recording->n_cmds];
+    int r = pass->end ? vkc_cmd_begin_shared(device, pass->err, cmd)
+                      : vkc_cmd_begin(device, pass->err, cmd);
     if (r == 0) {
         recording->n_cmds++;
         pass->flops = 0;
@@ -390,7 +393,11 @@ static int record_pass(struct pass *pass, enum logits_want want)
     if (r < 0) {
         return r;
     }
-    if (want != LOGITS_NONE) {
+    if (pass->end) {
+        vk_record_sample(pass->end->sampler, current(pass), pass->end->kind, &pass->end->io,
+                         pass->state);
+        vkc_barrier(pass->state->bm->backend->device, current(pass), VKC_SHADER_TO_HOST);
+    } else if (want != LOGITS_NONE) {
         append_copy(pass, want);
     }
     return end_segment(pass);
@@ -406,14 +413,14 @@ void vk_recording_finish(struct backend_state *state, struct vk_recording *recor
 }
 
 int vk_recording_init(struct backend_state *state, uint32_t batch, enum logits_want want,
-                      struct err *err, struct vk_recording *ret)
+                      const struct vk_step_end *end, struct err *err, struct vk_recording *ret)
 {
     struct vk_recording recording = {
         .cmds = calloc(state->bm->model->config.n_layers, sizeof *recording.cmds)};
     if (!recording.cmds) {
         return err_set(err, -ENOMEM, "no memory for command buffers");
     }
-    struct pass pass = {state, &recording, batch, 0, err};
+    struct pass pass = {state, &recording, batch, 0, err, end};
     int r = record_pass(&pass, want);
     if (r < 0) {
         vk_recording_finish(state, &recording);
@@ -437,7 +444,7 @@ int vk_record_forward(struct backend_state *state, uint32_t batch_index, enum lo
             return r;
         }
     }
-    int r = vk_recording_init(state, vk_batches[batch_index], want, err, slot);
+    int r = vk_recording_init(state, vk_batches[batch_index], want, NULL, err, slot);
     if (r == 0) {
         *ret = slot;
     }

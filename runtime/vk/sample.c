@@ -11,22 +11,20 @@ static uint32_t seen_words(const struct vk_sampler *sampler)
     return (sampler->vocab + 31) / 32;
 }
 
-static int make_pipelines(struct vk_sampler *sampler, struct err *err)
+int vk_sample_pipelines(struct backend *backend, struct err *err, struct vk_sample_pipelines *ret)
 {
-    struct backend *backend = sampler->backend;
     const struct {
         enum shader_id shader;
         VkPipeline *ret;
-    } shaders_used[] = {{SHADER_sample_top, &sampler->top},
-                        {SHADER_sample_bins, &sampler->bins},
-                        {SHADER_sample_draw, &sampler->draw}};
+    } used[] = {{SHADER_sample_top, &ret->top},
+                {SHADER_sample_bins, &ret->bins},
+                {SHADER_sample_draw, &ret->draw}};
     uint32_t min_subgroup = backend->device->physical.min_subgroup_size;
     uint32_t wg = backend->tuning.sample_wg;
     uint32_t spec[] = {[SPEC_WG] = wg, [SPEC_SLOTS] = (wg + min_subgroup - 1) / min_subgroup};
     int r = 0;
     for (int i = 0; i < 3 && r == 0; i++) {
-        r = vkc_pipeline_get(backend->device, shaders_used[i].shader, spec, 2, err,
-                             shaders_used[i].ret);
+        r = vkc_pipeline_get(backend->device, used[i].shader, spec, 2, err, used[i].ret);
     }
     return r;
 }
@@ -69,7 +67,7 @@ int vk_sampler_init(struct backend *backend, uint32_t vocab, uint32_t n_rows, st
         /* sample_draw.comp has an invocation for each */
         .slices = slices < backend->tuning.sample_wg ? slices : backend->tuning.sample_wg,
     };
-    int r = make_pipelines(ret, err);
+    int r = vk_sample_pipelines(backend, err, &ret->pipelines);
     if (r == 0) {
         r = make_buffers(ret, err);
     }
@@ -192,7 +190,7 @@ void vk_record_sample(struct vk_sampler *sampler, VkCommandBuffer cmd, uint32_t 
         .vocab = sampler->vocab,
         .is_last = kind == VK_SAMPLE_GREEDY,
     };
-    dispatch(sampler, cmd, sampler->top, &push, io->n_rows, marks, "sample_top");
+    dispatch(sampler, cmd, sampler->pipelines.top, &push, io->n_rows, marks, "sample_top");
     if (kind == VK_SAMPLE_GREEDY) {
         return;
     }
@@ -200,10 +198,11 @@ void vk_record_sample(struct vk_sampler *sampler, VkCommandBuffer cmd, uint32_t 
         bool wanted = (kind - VK_SAMPLE_DRAW) >> filter & 1;
         push.by_weight = filter;
         for (push.level = 0; wanted && push.level < 3; push.level++) {
-            dispatch(sampler, cmd, sampler->bins, &push, io->n_rows, marks, "sample_bins");
+            dispatch(sampler, cmd, sampler->pipelines.bins, &push, io->n_rows, marks,
+                     "sample_bins");
         }
     }
-    dispatch(sampler, cmd, sampler->draw, &push, io->n_rows, marks, "sample_draw");
+    dispatch(sampler, cmd, sampler->pipelines.draw, &push, io->n_rows, marks, "sample_draw");
 }
 
 int vk_sampler_token(const struct vk_sampler *sampler, uint32_t row, uint32_t step, struct err *err,

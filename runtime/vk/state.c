@@ -240,6 +240,7 @@ void vk_state_destroy(struct backend_state *state)
             vk_recording_finish(state, &state->recordings[b][w]);
         }
     }
+    vk_steps_finish(state);
     finish_logits(state, &state->all);
     finish_logits(state, &state->last);
     vkc_buffer_finish(device, &state->part_sums);

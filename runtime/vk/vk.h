@@ -161,12 +161,16 @@ void vk_choices_load(struct backend *backend, const char *cache_dir);
 #define VK_SAMPLE_DRAW   1 /* by weight; + 1: of the top_k; + 2: of the top_p */
 #define VK_SAMPLE_KINDS  5
 
+struct vk_sample_pipelines {
+    VkPipeline top, bins, draw;
+};
+
 /* Draws a token from each of some rows of logits, and keeps what a row needs to go on drawing. */
 struct vk_sampler {
     struct backend *backend; /* borrowed */
     uint32_t vocab, n_rows;
     uint32_t slices; /* of a row's ids, a workgroup each */
-    VkPipeline top, bins, draw;
+    struct vk_sample_pipelines pipelines;
     struct vkc_buffer rows;   /* struct sample_row [n_rows] */
     struct vkc_buffer work;   /* uint32 [n_rows, WORK_WORDS] */
     struct vkc_buffer seen;   /* bitmap [n_rows, (vocab + 31) / 32 words] */
@@ -183,6 +187,7 @@ struct vk_sample_io {
     uint32_t n_rows;   /* the first ones of the sampler's */
 };
 
+int vk_sample_pipelines(struct backend *backend, struct err *err, struct vk_sample_pipelines *ret);
 /* A failed call leaves *ret as vk_sampler_finish() leaves it. */
 int vk_sampler_init(struct backend *backend, uint32_t vocab, uint32_t n_rows, struct err *err,
                     struct vk_sampler *ret);
@@ -234,6 +239,23 @@ struct vk_recording {
     uint32_t n_cmds;       /* 0: not recorded yet */
 };
 
+/* What a recorded pass does with its logits instead of copying them to the host. */
+struct vk_step_end {
+    struct vk_sampler *sampler;
+    uint32_t kind;
+    struct vk_sample_io io;
+};
+
+/* Decoding ahead of the host; see backend_ops.decode_start. */
+struct vk_steps {
+    struct vk_sampler sampler; /* one row; made on first use */
+    struct vk_recording recordings[VK_SAMPLE_KINDS];
+    const struct vk_recording *recording; /* of the tokens now decoded; NULL: of none */
+    uint32_t pos;                         /* of the next token to submit */
+    uint32_t submitted, collected;        /* as steps of the sampler */
+    uint64_t done[SAMPLE_RING];           /* of a step: what to wait for */
+};
+
 struct backend_state {
     struct backend_model *bm; /* borrowed */
     uint32_t max_pos;
@@ -250,6 +272,7 @@ struct backend_state {
     struct vk_logits last;       /* one row */
     struct vk_logits all;        /* VK_ALL_MAX rows; made on first use */
     struct vk_recording recordings[VK_N_BATCHES][LOGITS_ALL + 1];
+    struct vk_steps steps;
 };
 
 int vk_state_create(struct backend_model *bm, uint32_t max_pos, struct err *err,
@@ -296,9 +319,10 @@ void vk_record_attend_one(struct backend_state *state, VkCommandBuffer cmd, uint
 int vk_record_forward(struct backend_state *state, uint32_t batch_index, enum logits_want want,
                       struct err *err, const struct vk_recording **ret);
 
-/* Record a pass from scratch, for whoever wants one of his own; vk_recording_finish() frees it. */
+/* Record a pass from scratch, for whoever wants one of his own; vk_recording_finish() frees it. end
+ * (may be NULL): of a pass that may be submitted again while it is in flight. */
 int vk_recording_init(struct backend_state *state, uint32_t batch, enum logits_want want,
-                      struct err *err, struct vk_recording *ret);
+                      const struct vk_step_end *end, struct err *err, struct vk_recording *ret);
 void vk_recording_finish(struct backend_state *state, struct vk_recording *recording);
 
 /* decode.c */
@@ -320,6 +344,14 @@ int vk_set_step(struct backend_state *state, const int32_t *ids, uint32_t n, uin
 int vk_run(struct backend *backend, const VkCommandBuffer *cmds, uint32_t n, struct err *err);
 /* Keys and values of n tokens at pos are about to be stored. */
 void vk_wrote_kv(struct backend_state *state, uint32_t n, uint32_t pos);
+
+/* steps.c */
+
+int vk_decode_start(struct backend_state *state, const struct backend_decode *from,
+                    struct err *err);
+int vk_decode_submit(struct backend_state *state, struct err *err);
+int vk_decode_collect(struct backend_state *state, int32_t *ret_id, struct err *err);
+void vk_steps_finish(struct backend_state *state);
 
 /* op.c */
 

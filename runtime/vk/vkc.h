@@ -196,6 +196,8 @@ void vkc_cache_save(struct vkc_device *device);
 /* commands */
 
 int vkc_cmd_begin(struct vkc_device *device, struct err *err, VkCommandBuffer *ret);
+/* One that may be submitted again while it is in flight. */
+int vkc_cmd_begin_shared(struct vkc_device *device, struct err *err, VkCommandBuffer *ret);
 int vkc_cmd_end(struct vkc_device *device, VkCommandBuffer cmd, struct err *err);
 void vkc_cmd_free(struct vkc_device *device, VkCommandBuffer cmd); /* not in flight; accepts NULL */
 

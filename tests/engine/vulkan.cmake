@@ -12,14 +12,19 @@ gttd_test(conformance_vulkan SOURCES engine/conformance_vulkan.c engine/keep_dri
           LABELS engine)
 gttd_test(vk_sample_test SOURCES engine/vk_sample_test.c engine/keep_drivers.c
           LIBS llm vk m vulkan_headers ARGS ${vulkan_quick} TIMEOUT 300 LABELS engine)
+gttd_test(vk_steps_test SOURCES engine/vk_steps_test.c engine/keep_drivers.c
+          LIBS vk random_model m vulkan_headers TIMEOUT 300 LABELS engine)
+gttd_test(ahead_test SOURCES engine/ahead_test.c engine/keep_drivers.c LIBS llm TIMEOUT 600
+          LABELS engine)
 set(vulkan_test_environment
     "LSAN_OPTIONS=suppressions=${CMAKE_CURRENT_LIST_DIR}/lsan.supp:print_suppressions=0")
-set_tests_properties(vkc_test vk_tune_test vk_sample_test conformance_vulkan PROPERTIES ENVIRONMENT
+set_tests_properties(vkc_test vk_tune_test vk_sample_test vk_steps_test ahead_test conformance_vulkan PROPERTIES ENVIRONMENT
     "${vulkan_test_environment}")
 
 # Again, with every address that a shader uses checked by the validation layer (several times
 # slower).
 add_test(NAME conformance_vulkan_addresses COMMAND conformance_vulkan --quick)
-set_tests_properties(conformance_vulkan_addresses PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 600
+add_test(NAME vk_steps_addresses COMMAND vk_steps_test)
+set_tests_properties(conformance_vulkan_addresses vk_steps_addresses PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 600
     LABELS engine ENVIRONMENT
     "VK_LAYER_ENABLES=VK_VALIDATION_FEATURE_ENABLE_GPU_ASSISTED_EXT;${vulkan_test_environment}")

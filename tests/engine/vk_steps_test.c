@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Decoding ahead of the host, at the seam: the tokens are those of one forward() after another, and
+ * a timeline that goes on from before surplus steps is as if they had not been, also where the
+ * local layers' rings wrap round. On lavapipe the same shaders run in the same order: equal is
+ * equal.
+ */
+#include <errno.h>
+#include <stdio.h>
+
+#include "check.h"
+#include "random_model.h"
+#include "vk.h"
+
+#define VOCAB   1031
+#define MAX_POS 320
+#define WINDOW  16
+#define RING    (WINDOW + 256) /* state.c's slack */
+
+struct opened {
+    struct backend *backend;
+    struct backend_model *bm;
+};
+
+static const struct backend_sampling greedy = {.top_p = 1, .penalty = 1};
+
+static struct backend_state *new_state(struct opened *o)
+{
+    struct backend_state *state;
+    struct err err;
+    uint32_t rewind_max;
+    uint64_t kv_bytes;
+    CHECK_EQ(vulkan_backend.state_create(o->bm, MAX_POS, &err, &state, &rewind_max, &kv_bytes), 0);
+    CHECK_EQ(rewind_max, RING - WINDOW);
+    return state;
+}
+
+static void forward(struct backend_state *state, const int32_t *ids, uint32_t n, uint32_t pos,
+                    float *logits)
+{
+    struct err err;
+    CHECK_EQ(vulkan_backend.forward(state, ids, n, pos, logits ? LOGITS_LAST : LOGITS_NONE, logits,
+                                    &err),
+             0);
+}
+
+static int32_t best(const float *logits)
+{
+    int32_t id = 0;
+    for (int32_t i = 1; i < VOCAB; i++) {
+        id = logits[i] > logits[id] ? i : id;
+    }
+    return id;
+}
+
+/* ids[0 .. n) in the cache, in batches. */
+static void prefill(struct backend_state *state, const int32_t *ids, uint32_t n)
+{
+    for (uint32_t pos = 0; pos < n; pos += 32) {
+        forward(state, ids + pos, n - pos < 32 ? n - pos : 32, pos, NULL);
+    }
+}
+
+static void start(struct backend_state *state, int32_t id, uint32_t pos)
+{
+    const struct backend_decode from = {.id = id, .pos = pos, .sampling = &greedy, .step = 1};
+    struct err err;
+    CHECK_EQ(vulkan_backend.decode_start(state, &from, &err), 0);
+}
+
+static void submit(struct backend_state *state, uint32_t n)
+{
+    struct err err;
+    for (uint32_t i = 0; i < n; i++) {
+        CHECK_EQ(vulkan_backend.decode_submit(state, &err), 0);
+    }
+}
+
+static int32_t collect(struct backend_state *state)
+{
+    struct err err;
+    int32_t id = -1;
+    CHECK_EQ(vulkan_backend.decode_collect(state, &id, &err), 0);
+    return id;
+}
+
+/* Decode n_ahead + 3 tokens from `from` on, take three, go on elsewhere from there. */
+static void test_surplus(struct opened *o, const int32_t *ids, uint32_t from, uint32_t n_ahead)
+{
+    enum { TAKEN = 3 };
+    static float want[VOCAB], got[VOCAB];
+    struct backend_state *ahead = new_state(o), *plain = new_state(o);
+    prefill(ahead, ids, from);
+    prefill(plain, ids, from);
+    int32_t next = ids[from];
+    start(ahead, next, from);
+    submit(ahead, n_ahead - 1);
+    for (uint32_t i = 0; i < TAKEN; i++) {
+        forward(plain, &next, 1, from + i, want);
+        next = best(want);
+        submit(ahead, 1);
+        CHECK_EQ(collect(ahead), next);
+    }
+    for (uint32_t i = 1; i < n_ahead; i++) {
+        (void)collect(ahead);
+    }
+    uint32_t pos = from + TAKEN;
+    for (; pos + 20 < MAX_POS && pos < from + 40; pos++) {
+        forward(plain, &ids[pos], 1, pos, want);
+        forward(ahead, &ids[pos], 1, pos, got);
+        CHECK(memcmp(want, got, sizeof want) == 0);
+    }
+    forward(plain, &ids[pos], 9, pos, want);
+    forward(ahead, &ids[pos], 9, pos, got);
+    CHECK(memcmp(want, got, sizeof want) == 0);
+    vulkan_backend.state_destroy(ahead);
+    vulkan_backend.state_destroy(plain);
+}
+
+/* To the last position, and what is refused. */
+static void test_limits(struct opened *o, const int32_t *ids)
+{
+    struct backend_state *state = new_state(o);
+    struct backend_decode from = {.id = ids[0], .pos = 0, .sampling = &greedy};
+    struct err err;
+    int32_t id;
+    CHECK_EQ(vulkan_backend.decode_submit(state, &err), -EINVAL);
+    CHECK_EQ(vulkan_backend.decode_collect(state, &id, &err), -EINVAL);
+    from.id = VOCAB;
+    CHECK_EQ(vulkan_backend.decode_start(state, &from, &err), -EINVAL);
+    CHECK_EQ(vulkan_backend.decode_submit(state, &err), -EINVAL);
+    from = (struct backend_decode){.id = 1, .pos = MAX_POS, .sampling = &greedy};
+    CHECK_EQ(vulkan_backend.decode_start(state, &from, &err), -EINVAL);
+
+    prefill(state, ids, MAX_POS - 3);
+    start(state, ids[MAX_POS - 3], MAX_POS - 3);
+    submit(state, 3);
+    CHECK_EQ(vulkan_backend.decode_submit(state, &err), -EINVAL); /* no such position */
+    from.pos = 0;
+    CHECK_EQ(vulkan_backend.decode_start(state, &from, &err), -EBUSY);
+    for (int i = 0; i < 3; i++) {
+        CHECK(collect(state) >= 0);
+    }
+    prefill(state, ids, 5);
+    start(state, ids[5], 5);
+    submit(state, BACKEND_AHEAD_MAX);
+    CHECK_EQ(vulkan_backend.decode_submit(state, &err), -EBUSY);
+    vulkan_backend.state_destroy(state); /* waits for what is in flight */
+}
+
+/* Sampled tokens: however many are in flight, and penalties see those drawn in flight. */
+static void test_sampled(struct opened *o, const int32_t *ids)
+{
+    const struct backend_sampling sampling =
+        {.rate = 0.5f, .top_k = 50, .top_p = 0.9f, .min_p = 0.01f, .penalty = 1.5f, .seed = 99};
+    enum { N = 16 };
+    int32_t want[N];
+    for (uint32_t n_ahead = 1; n_ahead <= BACKEND_AHEAD_MAX; n_ahead *= 2) {
+        struct backend_state *state = new_state(o);
+        struct err err;
+        prefill(state, ids, 20);
+        const struct backend_decode from = {.id = ids[20],
+                                            .pos = 20,
+                                            .sampling = &sampling,
+                                            .history = ids,
+                                            .n_history = 21,
+                                            .step = 7};
+        CHECK_EQ(vulkan_backend.decode_start(state, &from, &err), 0);
+        submit(state, n_ahead - 1);
+        for (int i = 0; i < N; i++) {
+            submit(state, 1);
+            int32_t id = collect(state);
+            want[i] = n_ahead == 1 ? id : want[i];
+            CHECK_EQ(id, want[i]);
+        }
+        vulkan_backend.state_destroy(state);
+    }
+}
+
+int main(void)
+{
+    struct backend_params params = {.validate = true};
+    struct opened o;
+    struct err err;
+    int r = vulkan_backend.open(&params, &err, &o.backend);
+    if (r == -ENODEV) {
+        printf("skipped: %s\n", err.text);
+        return SKIP;
+    }
+    if (r == -ENOENT) {
+        printf("NOT VALIDATED: %s\n", err.text);
+        params.validate = false;
+        r = vulkan_backend.open(&params, &err, &o.backend);
+    }
+    CHECK_EQ(r, 0);
+    struct model_config config = {
+        .n_layers = 2,
+        .hidden = 64,
+        .ffn = 128,
+        .n_heads = 2,
+        .n_kv_heads = 1,
+        .head_dim = 32,
+        .vocab = VOCAB,
+        .window = WINDOW,
+        .max_pos = 4096,
+        .rms_eps = 1e-6f,
+        .query_scale = 0.18f,
+        .rope_theta_local = 10000.0f,
+        .rope_theta_global = 1000000.0f,
+        .rope_factor_global = 1.0f,
+        .tied_head = true,
+        .layer_is_global = {false, true},
+    };
+    struct image_formats formats;
+    struct model model;
+    void *base;
+    enum weight_path path;
+    int32_t ids[MAX_POS];
+    for (int32_t i = 0; i < MAX_POS; i++) {
+        ids[i] = (2 + i * 7919) % VOCAB;
+    }
+    random_formats(&config, (struct weight_format){WEIGHT_Q8, 32, false}, &formats);
+    random_model_create(&config, &formats, 1, &model, &base);
+    CHECK_EQ(vulkan_backend.bind(o.backend, &model, &err, &o.bm, &path), 0);
+    test_surplus(&o, ids, 3, 1);
+    test_surplus(&o, ids, 40, 4);
+    test_surplus(&o, ids, RING - 4, BACKEND_AHEAD_MAX); /* the surplus wraps round */
+    test_surplus(&o, ids, RING + 5, 5);
+    test_sampled(&o, ids);
+    test_limits(&o, ids);
+    vulkan_backend.unbind(o.bm);
+    vulkan_backend.close(o.backend);
+    random_model_destroy(&model, base);
+    return 0;
+}
