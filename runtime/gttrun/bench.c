@@ -17,9 +17,20 @@ struct bench_options {
     bool json;
     bool profile;
     const char *compare;
+    uint32_t n_ahead; /* see struct llm_request */
+    bool sample_on_host;
+    bool sample; /* draw tokens as `gttrun chat` does, instead of taking the best */
 };
 
-enum { OPT_RANDOM = 512, OPT_JSON, OPT_PROFILE, OPT_COMPARE };
+enum {
+    OPT_RANDOM = 512,
+    OPT_JSON,
+    OPT_PROFILE,
+    OPT_COMPARE,
+    OPT_AHEAD,
+    OPT_HOST_SAMPLING,
+    OPT_SAMPLE,
+};
 
 static const struct argp_option bench_arg_options[] = {
     {"prefill", 'p', "N", 0, "tokens of prompt (default 512, 0: skip)", 0},
@@ -31,6 +42,13 @@ static const struct argp_option bench_arg_options[] = {
     {"profile", OPT_PROFILE, NULL, 0,
      "then time each kernel of one decoded token and one batch of prompt", 0},
     {"compare", OPT_COMPARE, "FILE", 0, "compare with what an earlier run printed with --json", 0},
+    {"sample", OPT_SAMPLE, NULL, 0,
+     "draw the tokens with chat's temperature, top-k and top-p (default: take the best)", 0},
+    {"ahead", OPT_AHEAD, "N", 0,
+     "tokens in flight on a device that draws them itself, 1 to 8 (default 4, as generating has)",
+     0},
+    {"host-sampling", OPT_HOST_SAMPLING, NULL, 0,
+     "draw each token on the host, from logits copied there", 0},
     {"json", OPT_JSON, NULL, 0, "print one JSON object", 0},
     {0},
 };
@@ -63,6 +81,15 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case OPT_COMPARE:
         o->compare = arg;
         break;
+    case OPT_SAMPLE:
+        o->sample = true;
+        break;
+    case OPT_AHEAD:
+        o->n_ahead = (uint32_t)number_arg(state, "--ahead", arg, 1, LLM_AHEAD_MAX);
+        break;
+    case OPT_HOST_SAMPLING:
+        o->sample_on_host = true;
+        break;
     case OPT_JSON:
         o->json = true;
         break;
@@ -87,6 +114,11 @@ static const struct argp bench_argp = {
     .children = children,
     .doc = "Measure prefill and decode speed. Medians over the repetitions, after one that does "
            "not count.",
+};
+
+struct decode_clock {
+    unsigned n_asked;
+    double cpu_start;
 };
 
 static int by_value(const void *a, const void *b)
@@ -131,22 +163,54 @@ static int time_prefill(struct llm_session *session, const struct bench_options 
     return r;
 }
 
+/* Asked before each token; by the second time, the first one is there and the clock runs. */
+static bool note_cpu(void *data)
+{
+    struct decode_clock *clock = data;
+    if (clock->n_asked++ == 1) {
+        clock->cpu_start = cpu_seconds();
+    }
+    return false;
+}
+
+/* Generate, as for an answer: n_decode tokens after the first one. */
 static int time_decode(struct llm_session *session, const struct bench_options *o, int32_t *ids,
-                       float *logits, double *ret_seconds, double *ret_cpu, struct err *err)
+                       double *ret_seconds, double *ret_cpu, struct err *err)
 {
     if (o->n_decode == 0) {
         return 0;
     }
     ids[o->depth] ^= 1;
-    int r = llm_session_sync(session, ids, o->depth + 1, logits, NULL, NULL, err, NULL);
-    double cpu_start = cpu_seconds();
-    uint64_t start = now_ns();
-    for (uint32_t i = 1; r == 0 && i <= o->n_decode; i++) {
-        r = llm_session_sync(session, ids, o->depth + 1 + i, logits, NULL, NULL, err, NULL);
+    int r = llm_session_sync(session, ids, o->depth + 1, NULL, NULL, NULL, err, NULL);
+    if (r < 0) {
+        return r;
     }
-    *ret_seconds = (double)(now_ns() - start) * 1e-9;
-    *ret_cpu = cpu_seconds() - cpu_start;
-    return r;
+    struct decode_clock clock = {0};
+    struct llm_result result;
+    struct llm_request request = {
+        .prompt = ids,
+        .n_prompt = o->depth + 1,
+        .max_tokens = o->n_decode + 1,
+        .sampling = {.top_p = 1, .repetition_penalty = 1},
+        .ignore_eos = true,
+        .n_ahead = o->n_ahead,
+        .sample_on_host = o->sample_on_host,
+        .cancelled = note_cpu,
+        .data = &clock,
+    };
+    if (o->sample) {
+        request.sampling.temperature = 1;
+        request.sampling.top_k = 64;
+        request.sampling.top_p = 0.95f;
+    }
+    r = llm_generate(session, &request, err, &result);
+    if (r < 0) {
+        return r;
+    }
+    *ret_cpu = cpu_seconds() - clock.cpu_start;
+    *ret_seconds = (double)result.decode_ns * 1e-9;
+    llm_result_finish(&result);
+    return 0;
 }
 
 static struct bench_speed speed_of(uint32_t n_tokens, double *tps, uint32_t reps)
@@ -163,7 +227,7 @@ static struct bench_speed speed_of(uint32_t n_tokens, double *tps, uint32_t reps
 static int measure(struct llm_engine *engine, const struct bench_options *o,
                    struct bench_result *ret, struct err *err)
 {
-    uint32_t longest = o->n_prefill > o->n_decode + 1 ? o->n_prefill : o->n_decode + 1;
+    uint32_t longest = o->n_prefill > o->n_decode + 2 ? o->n_prefill : o->n_decode + 2;
     uint32_t n_ids = o->depth + longest;
     struct llm_session *session = NULL;
     int32_t *ids = malloc(n_ids * sizeof *ids);
@@ -187,7 +251,7 @@ static int measure(struct llm_engine *engine, const struct bench_options *o,
             r = time_prefill(session, o, ids, logits, &tps, err);
         }
         if (r == 0) {
-            r = time_decode(session, o, ids, logits, &rep_wall, &rep_cpu, err);
+            r = time_decode(session, o, ids, &rep_wall, &rep_cpu, err);
         }
         if (rep) {
             prefill[rep - 1] = tps;
@@ -256,8 +320,11 @@ int cmd_bench(int argc, char **argv)
         bench_earlier_finish(&earlier);
         return EXIT_FAILED;
     }
-    struct bench_result result = {.depth = o.depth, .reps = o.reps};
+    struct bench_result result = {.depth = o.depth, .reps = o.reps, .sampled = o.sample};
     llm_engine_info(engine, &result.info);
+    if (result.info.draws_ahead && !o.sample_on_host) {
+        result.n_ahead = o.n_ahead ? o.n_ahead : LLM_AHEAD_DEFAULT;
+    }
     int r = measure(engine, &o, &result, &err);
     if (r == 0) {
         r = llm_engine_read_speed(engine, o.model.n_threads, &result.read_bps, &err);

@@ -101,7 +101,13 @@ void bench_print_text(const struct bench_result *r, const struct bench_earlier *
             printf(", %.0f %% of the %.1f GB/s it reads", 100 * decode_bps(r) / r->read_bps,
                    gigabytes(r->read_bps));
         }
-        printf("\nCPU while decoding: %.2f cores, %.3f ms per token\n", r->cpu_per_s,
+        printf("\ntokens: %s ", r->sampled ? "drawn" : "the best, taken");
+        if (r->n_ahead) {
+            printf("on the device, %u in flight\n", r->n_ahead);
+        } else {
+            printf("on the host\n");
+        }
+        printf("CPU while decoding: %.2f cores, %.3f ms per token\n", r->cpu_per_s,
                r->cpu_per_token * 1e3);
     }
     if (earlier) {
@@ -136,7 +142,9 @@ static json_t *json_decode(const struct bench_result *r)
 {
     json_t *json = json_speed(&r->decode);
     json_t *more =
-        json_pack("{s:f, s:o?, s:o?, s:f, s:f}", "gbps", gigabytes(decode_bps(r)), "device_gbps",
+        json_pack("{s:s, s:s, s:i, s:f, s:o?, s:o?, s:f, s:f}", "tokens_are",
+                  r->sampled ? "drawn" : "best", "sampling", r->n_ahead ? "device" : "host",
+                  "ahead", (int)r->n_ahead, "gbps", gigabytes(decode_bps(r)), "device_gbps",
                   r->read_bps > 0 ? json_real(gigabytes(r->read_bps)) : NULL, "share",
                   r->read_bps > 0 ? json_real(decode_bps(r) / r->read_bps) : NULL, "cpu_cores",
                   r->cpu_per_s, "cpu_ms_per_token", r->cpu_per_token * 1e3);

@@ -26,6 +26,8 @@ struct bench_profile {
 struct bench_result {
     struct llm_engine_info info;
     uint32_t depth, reps;
+    bool sampled;     /* tokens were drawn, not just the best taken */
+    uint32_t n_ahead; /* tokens in flight on a device that draws them; 0: drawn on the host */
     struct bench_speed prefill, decode;
     double cpu_per_s;     /* CPU seconds per second while decoding, user and system */
     double cpu_per_token; /* CPU seconds */
