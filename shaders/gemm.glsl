@@ -3,7 +3,7 @@
  * y = x w^T for several tokens, by cooperative matrices: f16 tiles of w (dequantized on the way) and
  * of x in shared memory, sums in f32. A workgroup makes TILE_ROWS x TILE_TOKENS of y; a subgroup
  * WARP_ROWS x WARP_TOKENS of that. The next tiles are loaded into registers while the last are
- * multiplied.
+ * multiplied; with two BUFFERS they are also stored while others still multiply.
  *
  * Within a run of four along K, elements 1 and 2 have changed places in both tiles (int4 weights
  * come out of their words that way for free); a sum does not care. The includer says how many MATS
@@ -23,6 +23,7 @@ layout(constant_id = SPEC_TILE_K) const uint TILE_K = 32;
 layout(constant_id = SPEC_MAT_M) const uint MAT_M = 16;
 layout(constant_id = SPEC_MAT_N) const uint MAT_N = 16;
 layout(constant_id = SPEC_MAT_K) const uint MAT_K = 16;
+layout(constant_id = SPEC_BUFFERS) const uint BUFFERS = 1;
 
 PUSH(GEMM_FIELDS);
 
@@ -42,8 +43,11 @@ const uint WARP_TOKENS = MATS_N * MAT_N;
 const uint WARPS_DOWN = TILE_ROWS / WARP_ROWS;
 const uint STEPS = COLS / TILE_K;
 
-shared f16vec4 w_tile[TILE_ROWS * STRIDE];
-shared f16vec4 x_tile[TILE_TOKENS * STRIDE];
+const uint W_TILE = TILE_ROWS * STRIDE;
+const uint X_TILE = TILE_TOKENS * STRIDE;
+
+shared f16vec4 w_tile[BUFFERS * W_TILE];
+shared f16vec4 x_tile[BUFFERS * X_TILE];
 
 uvec4 w_raw[W_LOADS], x_raw[X_LOADS];
 vec2 w_affine[W_LOADS];
@@ -77,9 +81,9 @@ f16vec2 two(uint word, f16vec2 affine)
     return AFFINE != 0 ? q * affine.x + affine.y : q * affine.x;
 }
 
-void store_w(uint at, uvec4 raw, vec2 affine)
+void store_w(uint buffer_, uint at, uvec4 raw, vec2 affine)
 {
-    uint to = at / TILE_BLOCKS * STRIDE + at % TILE_BLOCKS * VECS;
+    uint to = buffer_ * W_TILE + at / TILE_BLOCKS * STRIDE + at % TILE_BLOCKS * VECS;
     if (TYPE == WEIGHT_Q4) {
         f16vec2 a = f16vec2(affine);
         [[unroll]] for (uint i = 0; i < 4; i++) {
@@ -93,14 +97,14 @@ void store_w(uint at, uvec4 raw, vec2 affine)
     }
 }
 
-void store()
+void store(uint buffer_)
 {
     [[unroll]] for (uint i = 0; i < W_LOADS; i++) {
-        store_w(i * WG + gl_LocalInvocationID.x, w_raw[i], w_affine[i]);
+        store_w(buffer_, i * WG + gl_LocalInvocationID.x, w_raw[i], w_affine[i]);
     }
     [[unroll]] for (uint i = 0; i < X_LOADS; i++) {
         uint at = i * WG + gl_LocalInvocationID.x;
-        uint to = at / X_CHUNKS * STRIDE + at % X_CHUNKS * 2;
+        uint to = buffer_ * X_TILE + at / X_CHUNKS * STRIDE + at % X_CHUNKS * 2;
         uvec4 v = x_raw[i];
         x_tile[to] = swapped(f16vec4(unpackFloat2x16(v.x), unpackFloat2x16(v.y)));
         x_tile[to + 1] = swapped(f16vec4(unpackFloat2x16(v.z), unpackFloat2x16(v.w)));
@@ -124,27 +128,38 @@ void main()
         sums[i] = coopmat<float, gl_ScopeSubgroup, MAT_M, MAT_N, gl_MatrixUseAccumulator>(0.0);
     }
     load(0);
+    if (BUFFERS == 2) {
+        store(0);
+        barrier();
+    }
     for (uint s = 0; s < STEPS; s++) {
-        barrier();
-        store();
-        barrier();
+        uint now = BUFFERS == 2 ? s % 2 : 0;
+        if (BUFFERS == 1) {
+            barrier();
+            store(0);
+            barrier();
+        }
         if (s + 1 < STEPS) {
             load(s + 1);
         }
         [[unroll]] for (uint k = 0; k < TILE_K; k += MAT_K) {
             coopmat<float16_t, gl_ScopeSubgroup, MAT_M, MAT_K, gl_MatrixUseA> a[MATS_M];
             [[unroll]] for (uint m = 0; m < MATS_M; m++) {
-                coopMatLoad(a[m], w_tile, (warp_row + m * MAT_M) * STRIDE + k / 4, STRIDE,
+                coopMatLoad(a[m], w_tile, now * W_TILE + (warp_row + m * MAT_M) * STRIDE + k / 4, STRIDE,
                             gl_CooperativeMatrixLayoutRowMajor);
             }
             [[unroll]] for (uint n = 0; n < MATS_N; n++) {
                 coopmat<float16_t, gl_ScopeSubgroup, MAT_K, MAT_N, gl_MatrixUseB> b;
-                coopMatLoad(b, x_tile, (warp_token + n * MAT_N) * STRIDE + k / 4, STRIDE,
+                coopMatLoad(b, x_tile, now * X_TILE + (warp_token + n * MAT_N) * STRIDE + k / 4, STRIDE,
                             gl_CooperativeMatrixLayoutColumnMajor);
                 [[unroll]] for (uint m = 0; m < MATS_M; m++) {
                     sums[n * MATS_M + m] = coopMatMulAdd(a[m], b, sums[n * MATS_M + m]);
                 }
             }
+        }
+        if (BUFFERS == 2 && s + 1 < STEPS) {
+            store(1 - now);
+            barrier();
         }
     }
     [[unroll]] for (uint n = 0; n < MATS_N; n++) {

@@ -50,7 +50,8 @@
 #define SPEC_MAT_M       9  /* of a cooperative matrix: rows */
 #define SPEC_MAT_N       10 /* tokens */
 #define SPEC_MAT_K       11
-#define GEMM_MATS        4 /* a subgroup makes so many times so many cooperative matrices */
+#define SPEC_BUFFERS     12 /* tiles in shared memory: 1, or 2 in turn */
+#define GEMM_MATS        4  /* a subgroup makes so many times so many cooperative matrices */
 #define GEMM_SMALL_MATS  2
 #define POWER_COPIES     16 /* of a token's scale, so that it can be loaded as a matrix's column */
 

@@ -67,6 +67,7 @@ static void vk_close(struct backend *backend)
         return;
     }
     free(backend->choices);
+    free(backend->gemms);
     free(backend->choices_path);
     vkc_device_destroy(backend->device);
     vkc_instance_destroy(backend->instance);

@@ -212,7 +212,7 @@ static int make_pipelines(struct backend_model *bm, struct err *err)
                 r = vk_matmul_pipeline(bm, matrices[m], 1, err, &made);
             }
             if (r == 0 && vk_gemm_fits(backend, matrices[m])) {
-                r = vk_gemm_pipeline(backend, matrices[m], err, &made);
+                r = vk_gemm_pipeline(backend, matrices[m], NULL, err, &made);
             } else if (r == 0) {
                 r = vk_matmul_pipeline(bm, matrices[m], tuning->matmul_tile, err, &made);
             }
@@ -251,7 +251,7 @@ static int tune(struct backend_model *bm, struct err *err)
     struct backend_state *state;
     uint32_t rewind_max;
     uint64_t kv_bytes;
-    int r = vk_state_create(bm, 1, err, &state, &rewind_max, &kv_bytes);
+    int r = vk_state_create(bm, bm->backend->tuning.batch_max, err, &state, &rewind_max, &kv_bytes);
     if (r == 0) {
         r = vk_tune(state, err);
         vk_state_destroy(state);

@@ -50,7 +50,9 @@ static int record_matmul(const struct op *op, const struct weight *w, const char
         return vk_record_gemv(op->state, op->cmd, w, &input, y, false, name, NULL, op->err);
     }
     if (!one && vk_gemm_fits(bm->backend, w)) {
-        return vk_record_gemm(op->state, op->cmd, w, x, y, op->batch, name, op->err);
+        vk_record_to_half(op->state, op->cmd, x, w->cols, op->batch);
+        vkc_barrier(bm->backend->device, op->cmd, VKC_SHADER_TO_SHADER);
+        return vk_record_gemm(op->state, op->cmd, w, NULL, y, op->batch, name, op->err);
     }
     uint32_t tile = one ? 1 : tuning->matmul_tile;
     VkPipeline pipeline;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Which specialization of gemv.comp suits a device best, by trying those that should. What was
- * found is kept in a text file beside the pipeline cache, a line per shape; deleting the file makes
- * the next start measure again.
+ * Which specialization of gemv.comp suits a device best, by trying those that should; tune_gemm.c
+ * does the same for gemm.comp. What was found is kept in a text file beside the pipeline cache, a
+ * line per shape; deleting the file makes the next start measure again.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -14,12 +14,13 @@
 #include "gttd_util.h"
 #include "vk.h"
 
-#define TUNE_VERSION   "gemv 3" /* of the file's format, gemv.comp and the candidates */
-#define N_MATRICES     5        /* of a layer, and the head */
-#define LAYERS_MAX     16       /* of a model that are measured: enough to be larger than a cache */
-#define RUNS           5        /* of which the fastest counts */
+#define TUNE_VERSION   "tuned 4" /* of the file's format, the shaders and the candidates */
+#define N_MATRICES     5         /* of a layer, and the head */
+#define LAYERS_MAX     16 /* of a model that are measured: enough to be larger than a cache */
+#define RUNS           5  /* of which the fastest counts */
 #define CANDIDATES     24
 #define WARM_NS        1500000000u
+#define TUNE_NS        18000000000u /* for everything; what is left over is measured another time */
 #define TUNE_MIN_BYTES (256u << 10) /* smaller ones cost a barrier, however they are read */
 
 /* One shape's measuring: the same matrix of several layers, one after the other. */
@@ -222,6 +223,11 @@ static void save(const struct backend *backend)
         print_choice(text, sizeof text, &backend->choices[i]);
         ok = fprintf(f, "%s\n", text) > 0;
     }
+    for (uint32_t i = 0; ok && i < backend->n_gemms; i++) {
+        char text[256];
+        vk_gemm_choice_print(&backend->gemms[i], text, sizeof text);
+        ok = fprintf(f, "%s\n", text) > 0;
+    }
     ok = (!f || fclose(f) == 0) && ok;
     if (!ok || rename(temp, backend->choices_path) < 0) {
         vkc_log(backend->instance, "%s: cannot write: %s", temp, strerror(errno));
@@ -268,6 +274,7 @@ void vk_choices_load(struct backend *backend, const char *cache_dir)
             add_choice(backend, &c) < 0) {
             break;
         }
+        vk_gemm_choice_read(backend, line);
     }
     fclose(f);
 }
@@ -291,13 +298,13 @@ static void gather(struct trial *trial, int which)
 
 /* The shapes that are new here, with their candidates compiled: nothing may idle the device while
  * they are measured. */
-static int prepare(struct backend_state *state, VkQueryPool timer, struct trial *trials,
-                   uint32_t *ret_n, struct err *err)
+static int prepare(struct backend_state *state, VkQueryPool timer, uint64_t end_ns,
+                   struct trial *trials, uint32_t *ret_n, struct err *err)
 {
     struct backend *backend = state->bm->backend;
     int r = 0;
     *ret_n = 0;
-    for (int which = 0; which < N_MATRICES && r == 0; which++) {
+    for (int which = 0; which < N_MATRICES && r == 0 && now_ns() < end_ns; which++) {
         struct trial *trial = &trials[*ret_n];
         *trial = (struct trial){.state = state, .timer = timer};
         gather(trial, which);
@@ -313,32 +320,45 @@ static int prepare(struct backend_state *state, VkQueryPool timer, struct trial 
     return r;
 }
 
-int vk_tune(struct backend_state *state, struct err *err)
+static int tune_gemv(struct backend_state *state, uint64_t end_ns, uint32_t *ret_n_new,
+                     struct err *err)
 {
-    struct backend *backend = state->bm->backend;
     struct trial trials[N_MATRICES];
-    uint32_t n = 0;
     VkQueryPool timer;
-    if (backend->device->physical.timestamp_bits == 0) {
-        return 0;
-    }
     const int32_t id = 0;
     int r = vk_set_step(state, &id, 1, 0, err);
     if (r == 0) {
-        r = vkc_timer_create(backend->device, 2, err, &timer);
+        r = vkc_timer_create(state->bm->backend->device, 2, err, &timer);
     }
     if (r < 0) {
         return r;
     }
-    r = prepare(state, timer, trials, &n, err);
+    uint32_t n = 0;
+    r = prepare(state, timer, end_ns, trials, &n, err);
     if (r == 0 && n > 0) {
         r = warm_up(&trials[0], err);
     }
     for (uint32_t i = 0; i < n && r == 0; i++) {
         r = tune_shape(&trials[i], err);
     }
-    vkc_timer_destroy(backend->device, timer);
-    if (r == 0 && n > 0) {
+    vkc_timer_destroy(state->bm->backend->device, timer);
+    *ret_n_new = n;
+    return r;
+}
+
+int vk_tune(struct backend_state *state, struct err *err)
+{
+    struct backend *backend = state->bm->backend;
+    uint64_t end_ns = now_ns() + TUNE_NS;
+    uint32_t n_gemv = 0, n_gemm = 0;
+    if (backend->device->physical.timestamp_bits == 0) {
+        return 0;
+    }
+    int r = tune_gemv(state, end_ns, &n_gemv, err);
+    if (r == 0) {
+        r = vk_tune_gemm(state, end_ns, &n_gemm, err);
+    }
+    if (r == 0 && n_gemv + n_gemm > 0) {
         save(backend);
     }
     return r;

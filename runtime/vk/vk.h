@@ -53,12 +53,32 @@ struct vk_gemv_choice {
     double gbps; /* as measured with it */
 };
 
+/* What gemm.comp is made for. */
+struct vk_gemm_shape {
+    uint32_t type, affine, group, cols, rows;
+};
+
+/* How it runs: see gemm.glsl. */
+struct vk_gemm_tiles {
+    uint32_t rows, tokens, k; /* of a workgroup */
+    uint32_t mats;            /* GEMM_MATS: gemm.comp, GEMM_SMALL_MATS: gemm_small.comp */
+    uint32_t buffers;
+};
+
+struct vk_gemm_choice {
+    struct vk_gemm_shape shape;
+    struct vk_gemm_tiles tiles;
+    double tflops; /* as measured with it */
+};
+
 struct backend {
     struct vkc_instance *instance;
     struct vkc_device *device;
     struct vk_tuning tuning;
     struct vk_gemv_choice *choices; /* [n_choices], measured: tune.c */
     uint32_t n_choices;
+    struct vk_gemm_choice *gemms; /* [n_gemms], measured: tune_gemm.c */
+    uint32_t n_gemms;
     char *choices_path; /* NULL: none on disk */
 };
 
@@ -131,11 +151,33 @@ int vk_record_gemv(struct backend_state *state, VkCommandBuffer cmd, const struc
 bool vk_gemm_fits(const struct backend *backend, const struct weight *w);
 /* Whether any could. */
 bool vk_gemm_possible(const struct backend *backend);
-int vk_gemm_pipeline(struct backend *backend, const struct weight *w, struct err *err,
-                     VkPipeline *ret);
-/* y = x w^T, f32; x goes through ACT_HALF. */
+struct vk_gemm_shape vk_gemm_shape(const struct weight *w);
+/* Tiles that should be good, the best first; at most cap. */
+uint32_t vk_gemm_candidates(const struct backend *backend, const struct weight *w,
+                            struct vk_gemm_tiles *ret, uint32_t cap);
+/* tiles NULL: as measured, else the first candidate. */
+int vk_gemm_pipeline(struct backend *backend, const struct weight *w,
+                     const struct vk_gemm_tiles *tiles, struct err *err, VkPipeline *ret);
+/* ACT_HALF and ACT_POWER of what is in x, f32 [batch, width]. */
+void vk_record_to_half(struct backend_state *state, VkCommandBuffer cmd, uint64_t x, uint32_t width,
+                       uint32_t batch);
+/* y = ACT_HALF w^T, f32. */
 int vk_record_gemm(struct backend_state *state, VkCommandBuffer cmd, const struct weight *w,
-                   uint64_t x, uint64_t y, uint32_t batch, const char *name, struct err *err);
+                   const struct vk_gemm_tiles *tiles, uint64_t y, uint32_t batch, const char *name,
+                   struct err *err);
+
+/* tune_gemm.c */
+
+/* What was measured for a shape; NULL: nothing. */
+const struct vk_gemm_choice *vk_gemm_find(const struct backend *backend,
+                                          const struct vk_gemm_shape *shape);
+/* Measure shapes that were not measured before, until end_ns of CLOCK_MONOTONIC. */
+int vk_tune_gemm(struct backend_state *state, uint64_t end_ns, uint32_t *ret_n_new,
+                 struct err *err);
+/* A line of the file of choices. */
+int vk_gemm_choice_print(const struct vk_gemm_choice *choice, char *text, size_t size);
+/* Keep what a line says, unless it says nothing that this device could run. */
+void vk_gemm_choice_read(struct backend *backend, const char *line);
 
 /* flash.c */
 

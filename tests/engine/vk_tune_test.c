@@ -85,20 +85,27 @@ static void test_tune(const struct model *model)
         CHECK_EQ(o.backend->n_choices, 1);
         struct vk_gemv_choice chosen = o.backend->choices[0];
         CHECK(chosen.shape.units == VOCAB && chosen.gbps > 0);
+        uint32_t n_gemms = o.backend->n_gemms;
+        CHECK((n_gemms > 0) == vk_gemm_fits(o.backend, &model->layers[0].qkv));
         CHECK_EQ(vk_tune(o.state, &err), 0); /* knows it already */
         CHECK_EQ(o.backend->n_choices, 1);
+        CHECK_EQ(o.backend->n_gemms, n_gemms);
 
         /* Lines of another make, or out of range, are left alone. */
         FILE *f = fopen(o.backend->choices_path, "ae");
         CHECK(f);
         CHECK(
-            fputs("nonsense\ntype 4 affine 0 group 32 cols 96 units 5 normed 0 glu 0: wg 0 lanes 3 "
-                  "rows 1 unroll 1 per_cu 1 gbps 1\n",
-                  f) >= 0);
+            fputs(
+                "nonsense\ntype 4 affine 0 group 32 cols 96 units 5 normed 0 glu 0: wg 0 lanes 3 "
+                "rows 1 unroll 1 per_cu 1 gbps 1\n"
+                "gemm type 4 affine 0 group 32 cols 96 rows 5: rows 0 tokens 1 k 3 mats 9 buffers "
+                "3 tflops 1\n",
+                f) >= 0);
         CHECK_EQ(fclose(f), 0);
         close_all(&o);
         open_all(&o, model, dir);
         CHECK_EQ(o.backend->n_choices, 1);
+        CHECK_EQ(o.backend->n_gemms, n_gemms);
         CHECK(memcmp(&o.backend->choices[0].tuning, &chosen.tuning, sizeof chosen.tuning) == 0);
         decode(&o, after);
         CHECK(distance(before, after) < 1e-5); /* sums in another order */
@@ -160,6 +167,48 @@ static void test_profile(const struct model *model)
     close_all(&o);
 }
 
+/* Every tiling that this device can run gives the same result, as lavapipe too can tell. */
+static void test_tiles(const struct model *model)
+{
+    enum { N = 21 };
+    struct opened o;
+    struct err err;
+    struct vk_gemm_tiles list[16];
+    open_all(&o, model, NULL);
+    const struct weight *w = &model->layers[0].gate_up;
+    uint32_t n_in = N * w->cols, n_out = N * w->rows;
+    float *in = malloc(n_in * sizeof *in);
+    float *want = malloc(n_out * sizeof *want), *got = malloc(n_out * sizeof *got);
+    CHECK(in && want && got);
+    for (uint32_t i = 0; i < n_in; i++) {
+        in[i] = sinf((float)(i * i % 1009));
+    }
+    CHECK_EQ(vulkan_backend.op(o.state, OP_GATE_UP, 0, NULL, N, 0, in, want, &err), 0);
+    VkPhysicalDeviceType *type = &o.backend->device->physical.props.deviceType;
+    *type = VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU; /* for which there is more to choose from */
+    uint32_t n = vk_gemm_possible(o.backend) ? vk_gemm_candidates(o.backend, w, list, 16) : 0;
+    struct vk_gemm_choice choice = {.shape = vk_gemm_shape(w)};
+    for (uint32_t i = 0; i < n; i++) {
+        choice.tiles = list[i];
+        o.backend->gemms = &choice;
+        o.backend->n_gemms = 1;
+        CHECK_EQ(vulkan_backend.op(o.state, OP_GATE_UP, 0, NULL, N, 0, in, got, &err), 0);
+        double sum = 0, diff = 0;
+        for (uint32_t k = 0; k < n_out; k++) {
+            sum += (double)want[k] * want[k];
+            diff += ((double)got[k] - want[k]) * ((double)got[k] - want[k]);
+        }
+        CHECK(sum > 0 && sqrt(diff / sum) < 1e-5); /* f32 sums in another order */
+    }
+    printf("%u tilings tried\n", n);
+    o.backend->gemms = NULL;
+    o.backend->n_gemms = 0;
+    free(in);
+    free(want);
+    free(got);
+    close_all(&o);
+}
+
 static void test_read_speed(const struct model *model)
 {
     struct opened o;
@@ -213,6 +262,7 @@ int main(void)
     random_model_create(&config, &formats, 1, &model, &base);
     test_candidates();
     test_profile(&model);
+    test_tiles(&model);
     test_read_speed(&model);
     test_tune(&model);
     random_model_destroy(&model, base);

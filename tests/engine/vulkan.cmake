@@ -2,7 +2,7 @@
 gttd_test(vkc_test SOURCES engine/vkc_test.c engine/keep_drivers.c
           LIBS vk random_model m vulkan_headers LABELS engine)
 gttd_test(vk_tune_test SOURCES engine/vk_tune_test.c engine/keep_drivers.c
-          LIBS vk random_model m vulkan_headers TIMEOUT 300 LABELS engine)
+          LIBS vk random_model m vulkan_headers TIMEOUT 600 LABELS engine)
 set(vulkan_quick "")
 if(CMAKE_C_FLAGS MATCHES "-fsanitize")
     set(vulkan_quick --quick) # the whole suite takes minutes then

@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: MIT */
+/* Which tiles of gemm.comp suit a device best, by trying those that should: see tune.c. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "gttd_util.h"
+#include "vk.h"
+
+#define N_MATRICES 4
+#define LAYERS_MAX 4 /* of a model that are measured */
+#define RUNS       4 /* of which the fastest counts */
+#define CANDIDATES 5
+#define WARM_NS    300000000u /* tune.c has just been at work */
+
+static uint64_t now_ns(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+const struct vk_gemm_choice *vk_gemm_find(const struct backend *backend,
+                                          const struct vk_gemm_shape *shape)
+{
+    for (uint32_t i = 0; i < backend->n_gemms; i++) {
+        if (memcmp(&backend->gemms[i].shape, shape, sizeof *shape) == 0) {
+            return &backend->gemms[i];
+        }
+    }
+    return NULL;
+}
+
+static int add_choice(struct backend *backend, const struct vk_gemm_choice *choice)
+{
+    struct vk_gemm_choice *grown = realloc(backend->gemms, (backend->n_gemms + 1) * sizeof *grown);
+    if (!grown) {
+        return -ENOMEM;
+    }
+    backend->gemms = grown;
+    grown[backend->n_gemms++] = *choice;
+    return 0;
+}
+
+#define LINE_FORMAT                                                                             \
+    "gemm type %" SCNu32 " affine %" SCNu32 " group %" SCNu32 " cols %" SCNu32 " rows %" SCNu32 \
+    ": rows %" SCNu32 " tokens %" SCNu32 " k %" SCNu32 " mats %" SCNu32 " buffers %" SCNu32
+
+int vk_gemm_choice_print(const struct vk_gemm_choice *c, char *text, size_t size)
+{
+    return snprintf(text, size, LINE_FORMAT " tflops %.2f", c->shape.type, c->shape.affine,
+                    c->shape.group, c->shape.cols, c->shape.rows, c->tiles.rows, c->tiles.tokens,
+                    c->tiles.k, c->tiles.mats, c->tiles.buffers, c->tflops);
+}
+
+/* That the tiles suit device and matrix is checked when they are used; here only that they are
+ * numbers to compute with. */
+static bool is_sane(const struct vk_gemm_tiles *t)
+{
+    return t->rows && t->rows <= 1024 && t->tokens && t->tokens <= VK_BATCH_MAX && t->k &&
+           t->k <= 256 && t->k % 32 == 0 && (t->mats == GEMM_MATS || t->mats == GEMM_SMALL_MATS) &&
+           (t->buffers == 1 || t->buffers == 2);
+}
+
+void vk_gemm_choice_read(struct backend *backend, const char *line)
+{
+    struct vk_gemm_choice c = {0};
+    struct vk_gemm_shape *s = &c.shape;
+    struct vk_gemm_tiles *t = &c.tiles;
+    int n = sscanf(line, LINE_FORMAT " tflops %lf", &s->type, &s->affine, &s->group, &s->cols,
+                   &s->rows, &t->rows, &t->tokens, &t->k, &t->mats, &t->buffers, &c.tflops);
+    if (n == 11 && is_sane(t) && !vk_gemm_find(backend, s)) {
+        (void)add_choice(backend, &c); /* without it, it is measured again */
+    }
+}
+
+/* One shape's measuring: the same matrix of some layers, one after the other. */
+struct trial {
+    struct backend_state *state;
+    VkQueryPool timer;
+    const struct weight *matrices[LAYERS_MAX];
+    uint32_t n_matrices;
+    uint32_t n_tokens;
+    struct vk_gemm_tiles list[CANDIDATES];
+    uint32_t n;
+};
+
+static int record(const struct trial *trial, VkCommandBuffer cmd, const struct vk_gemm_tiles *tiles,
+                  struct err *err)
+{
+    struct backend_state *state = trial->state;
+    struct vkc_device *device = state->bm->backend->device;
+    uint64_t y = state->acts.address + state->act_off[ACT_GATE_UP];
+    int r = 0;
+    vkc_timer_reset(device, cmd, trial->timer, 2);
+    vkc_timer_write(device, cmd, trial->timer, 0);
+    for (uint32_t i = 0; i < trial->n_matrices && r == 0; i++) {
+        r = vk_record_gemm(state, cmd, trial->matrices[i], tiles, y, trial->n_tokens, NULL, err);
+        vkc_barrier(device, cmd, VKC_SHADER_TO_SHADER);
+    }
+    vkc_timer_write(device, cmd, trial->timer, 1);
+    return r;
+}
+
+/* Seconds of the fastest run. */
+static int measure(const struct trial *trial, const struct vk_gemm_tiles *tiles, double *ret,
+                   struct err *err)
+{
+    struct backend *backend = trial->state->bm->backend;
+    VkCommandBuffer cmd;
+    int r = vkc_cmd_begin(backend->device, err, &cmd);
+    if (r < 0) {
+        return r;
+    }
+    r = record(trial, cmd, tiles, err);
+    if (r == 0) {
+        r = vkc_cmd_end(backend->device, cmd, err);
+    }
+    *ret = 0;
+    for (int run = 0; run < RUNS && r == 0; run++) {
+        double ns[2];
+        r = vk_run(backend, &cmd, 1, err);
+        if (r == 0) {
+            r = vkc_timer_read(backend->device, trial->timer, 2, err, ns);
+        }
+        if (r == 0 && ns[1] > 0 && (*ret == 0 || ns[1] * 1e-9 < *ret)) {
+            *ret = ns[1] * 1e-9;
+        }
+    }
+    vkc_cmd_free(backend->device, cmd);
+    return r;
+}
+
+static int warm_up(const struct trial *trial, struct err *err)
+{
+    double seconds;
+    uint64_t start = now_ns();
+    int r = 0;
+    while (r == 0 && now_ns() - start < WARM_NS) {
+        r = measure(trial, &trial->list[0], &seconds, err);
+    }
+    return r;
+}
+
+static int tune_shape(const struct trial *trial, struct err *err)
+{
+    struct backend *backend = trial->state->bm->backend;
+    const struct weight *w = trial->matrices[0];
+    struct vk_gemm_choice best = {.shape = vk_gemm_shape(w)};
+    double flops = 2.0 * w->rows * w->cols * trial->n_tokens * trial->n_matrices;
+    for (uint32_t i = 0; i < trial->n; i++) {
+        double seconds;
+        int r = measure(trial, &trial->list[i], &seconds, err);
+        if (r < 0) {
+            return r;
+        }
+        double tflops = seconds > 0 ? flops / seconds * 1e-12 : 0;
+        if (i == 0 || tflops > best.tflops) {
+            best.tiles = trial->list[i];
+            best.tflops = tflops;
+        }
+    }
+    char text[256];
+    vk_gemm_choice_print(&best, text, sizeof text);
+    vkc_log(backend->instance, "tuned: %s", text);
+    int r = add_choice(backend, &best);
+    return r == 0 ? 0 : err_set(err, r, "no memory for a tuning");
+}
+
+/* The same matrix of the layers, with its candidates compiled: nothing may idle the device while
+ * they are measured. */
+static int prepare(struct trial *trial, int which, struct err *err)
+{
+    struct backend *backend = trial->state->bm->backend;
+    const struct model *model = trial->state->bm->model;
+    uint32_t n_layers = model->config.n_layers;
+    trial->n_matrices = n_layers < LAYERS_MAX ? n_layers : LAYERS_MAX;
+    for (uint32_t l = 0; l < trial->n_matrices; l++) {
+        const struct model_layer *layer = &model->layers[l];
+        const struct weight *all[] = {&layer->qkv, &layer->attn_out, &layer->gate_up, &layer->down};
+        trial->matrices[l] = all[which];
+    }
+    struct vk_gemm_shape shape = vk_gemm_shape(trial->matrices[0]);
+    if (!vk_gemm_fits(backend, trial->matrices[0]) || vk_gemm_find(backend, &shape)) {
+        return 0;
+    }
+    trial->n = vk_gemm_candidates(backend, trial->matrices[0], trial->list, CANDIDATES);
+    int r = 0;
+    for (uint32_t i = 0; i < trial->n && r == 0; i++) {
+        VkPipeline made;
+        r = vk_gemm_pipeline(backend, trial->matrices[0], &trial->list[i], err, &made);
+    }
+    return r;
+}
+
+static int tune_all(struct backend_state *state, uint32_t n_tokens, VkQueryPool timer,
+                    uint64_t end_ns, uint32_t *ret_n_new, struct err *err)
+{
+    struct trial trials[N_MATRICES];
+    int r = 0;
+    for (int which = 0; which < N_MATRICES && r == 0 && now_ns() < end_ns; which++) {
+        struct trial *trial = &trials[*ret_n_new];
+        *trial = (struct trial){.state = state, .timer = timer, .n_tokens = n_tokens};
+        r = prepare(trial, which, err);
+        *ret_n_new += trial->n > 0;
+    }
+    if (r == 0 && *ret_n_new > 0) {
+        r = warm_up(&trials[0], err);
+    }
+    for (uint32_t i = 0; i < *ret_n_new && r == 0; i++) {
+        struct vk_gemm_shape shape = vk_gemm_shape(trials[i].matrices[0]);
+        if (!vk_gemm_find(state->bm->backend, &shape)) { /* two may be of one shape */
+            r = tune_shape(&trials[i], err);
+        }
+    }
+    return r;
+}
+
+int vk_tune_gemm(struct backend_state *state, uint64_t end_ns, uint32_t *ret_n_new, struct err *err)
+{
+    struct vkc_device *device = state->bm->backend->device;
+    uint32_t n_tokens = state->bm->backend->tuning.batch_max;
+    VkQueryPool timer;
+    *ret_n_new = 0;
+    n_tokens = n_tokens < state->max_pos ? n_tokens : state->max_pos;
+    int r = vk_set_step(state, NULL, n_tokens, 0, err);
+    if (r == 0) {
+        r = vkc_timer_create(device, 2, err, &timer);
+    }
+    if (r < 0) {
+        return r;
+    }
+    r = tune_all(state, n_tokens, timer, end_ns, ret_n_new, err);
+    vkc_timer_destroy(device, timer);
+    return r;
+}
