@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* gttrun devices: what Vulkan has here, and how each device would reach weights. */
+/* gttrun devices: what Vulkan has here, how each device would reach weights, and what was measured
+ * to choose between kernels. */
 #include "gttrun.h"
 #include "report.h"
 #include "vk_devices.h"
@@ -7,13 +8,21 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { OPT_TUNING = 512, OPT_FORGET };
 
 struct devices_options {
     bool json;
+    bool tuning;
+    bool forget;
 };
 
 static const struct argp_option devices_arg_options[] = {
     {"json", 'j', NULL, 0, "print one JSON object", 0},
+    {"tuning", OPT_TUNING, NULL, 0, "show what was measured on each to choose between kernels", 0},
+    {"forget-tuning", OPT_FORGET, NULL, 0, "remove that: the next start measures again", 0},
     {0},
 };
 
@@ -21,10 +30,24 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 {
     struct devices_options *o = state->input;
     (void)arg;
-    if (key != 'j') {
+    switch (key) {
+    case 'j':
+        o->json = true;
+        break;
+    case OPT_TUNING:
+        o->tuning = true;
+        break;
+    case OPT_FORGET:
+        o->forget = true;
+        break;
+    case ARGP_KEY_END:
+        if (o->json + o->tuning + o->forget > 1) {
+            argp_error(state, "only one of --json, --tuning and --forget-tuning");
+        }
+        break;
+    default:
         return ARGP_ERR_UNKNOWN;
     }
-    o->json = true;
     return 0;
 }
 
@@ -93,6 +116,60 @@ static void print_text(const struct vk_device_desc *devices, size_t n)
     }
 }
 
+/* What an earlier start has written: our own text, but from a file, so only what can be printed. */
+static int print_file(const char *path, struct err *err)
+{
+    FILE *f = fopen(path, "re");
+    if (!f) {
+        int r = -errno;
+        if (r == -ENOENT) {
+            puts("   nothing was measured");
+            return 0;
+        }
+        return err_set(err, r, "%s: cannot open: %s", path, strerror(-r));
+    }
+    printf("   %s\n", path);
+    char line[512];
+    while (fgets(line, sizeof line, f)) {
+        line[strcspn(line, "\n")] = '\0';
+        for (char *c = line; *c; c++) {
+            *c = *c >= ' ' && *c <= '~' ? *c : '?';
+        }
+        printf("   %s\n", line);
+    }
+    fclose(f);
+    return 0;
+}
+
+static int remove_file(const char *path, struct err *err)
+{
+    if (unlink(path) == 0) {
+        printf("   removed %s\n", path);
+    } else if (errno != ENOENT) {
+        int r = -errno;
+        return err_set(err, r, "%s: cannot be removed: %s", path, strerror(-r));
+    } else {
+        puts("   nothing was measured");
+    }
+    return 0;
+}
+
+static int tuning(const struct vk_device_desc *devices, size_t n, bool forget, struct err *err)
+{
+    char dir[512], path[600];
+    find_cache_dir(dir, sizeof dir);
+    if (!dir[0]) {
+        return err_set(err, -ENOENT, "neither XDG_CACHE_HOME nor HOME: nothing is kept");
+    }
+    int r = 0;
+    for (size_t i = 0; i < n && r == 0; i++) {
+        printf("%zu: %s, %s\n", i, devices[i].name, devices[i].driver);
+        snprintf(path, sizeof path, "%s/%s", dir, devices[i].tuned_name);
+        r = forget ? remove_file(path, err) : print_file(path, err);
+    }
+    return r;
+}
+
 int cmd_devices(int argc, char **argv)
 {
     struct devices_options o = {0};
@@ -101,7 +178,9 @@ int cmd_devices(int argc, char **argv)
     size_t n = 0;
     parse_args(&devices_argp, argc, argv, &o);
     int r = vk_devices_list(&err, &devices, &n);
-    if (r == 0 && !o.json) {
+    if (r == 0 && (o.tuning || o.forget)) {
+        r = tuning(devices, n, o.forget, &err);
+    } else if (r == 0 && !o.json) {
         print_text(devices, n);
     } else if (o.json && (r == 0 || r == -ENODEV)) {
         /* no device is an answer too, and says why */

@@ -53,6 +53,9 @@ struct llm_engine *open_engine(struct model_options *options);
  * signature is that of llm_engine_params.progress. */
 int show_progress(void *data, const char *what, uint64_t done, uint64_t total);
 
+/* $XDG_CACHE_HOME/gttd or ~/.cache/gttd, made if missing; empty if neither can be had. */
+void find_cache_dir(char *dir, size_t size);
+
 /* Nanoseconds of CLOCK_MONOTONIC, and those since this process was started. */
 uint64_t now_ns(void);
 uint64_t since_start_ns(uint64_t when_ns);

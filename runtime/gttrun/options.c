@@ -181,8 +181,7 @@ static void log_line(void *data, const char *text)
     }
 }
 
-/* $XDG_CACHE_HOME/gttd or ~/.cache/gttd, made if missing; empty if neither can be had. */
-static void find_cache_dir(char *dir, size_t size)
+void find_cache_dir(char *dir, size_t size)
 {
     const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     char parent[400];

@@ -242,18 +242,25 @@ static bool is_sane(const struct vk_gemv_tuning *t, const struct vkc_physical *p
            t->unroll <= 16 && t->per_cu && t->per_cu <= 64;
 }
 
+void vk_choices_name(const struct vkc_physical *physical, char name[static VK_CHOICES_NAME_SIZE])
+{
+    char uuid[2 * VK_UUID_SIZE + 1];
+    for (size_t i = 0; i < VK_UUID_SIZE; i++) {
+        snprintf(uuid + 2 * i, 3, "%02x", physical->uuid[i]);
+    }
+    snprintf(name, VK_CHOICES_NAME_SIZE, "vulkan-%s-%08x.tuned", uuid,
+             physical->props.driverVersion);
+}
+
 void vk_choices_load(struct backend *backend, const char *cache_dir)
 {
     if (!cache_dir) {
         return;
     }
     const struct vkc_physical *physical = &backend->device->physical;
-    char uuid[2 * VK_UUID_SIZE + 1];
-    for (size_t i = 0; i < VK_UUID_SIZE; i++) {
-        snprintf(uuid + 2 * i, 3, "%02x", physical->uuid[i]);
-    }
-    if (asprintf(&backend->choices_path, "%s/vulkan-%s-%08x.tuned", cache_dir, uuid,
-                 physical->props.driverVersion) < 0) {
+    char name[VK_CHOICES_NAME_SIZE];
+    vk_choices_name(physical, name);
+    if (asprintf(&backend->choices_path, "%s/%s", cache_dir, name) < 0) {
         backend->choices_path = NULL;
         return;
     }

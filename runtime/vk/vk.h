@@ -193,6 +193,9 @@ void vk_record_flash(struct backend_state *state, VkCommandBuffer cmd, uint32_t 
 /* Measure the shapes of a model that were not measured on this device before, and keep the result
  * beside the pipeline cache. state: any of the model's. */
 int vk_tune(struct backend_state *state, struct err *err);
+#define VK_CHOICES_NAME_SIZE 64
+/* The file's name: of this device and driver. */
+void vk_choices_name(const struct vkc_physical *physical, char name[static VK_CHOICES_NAME_SIZE]);
 /* Read what an earlier run measured: cache_dir may be NULL. */
 void vk_choices_load(struct backend *backend, const char *cache_dir);
 

@@ -25,6 +25,7 @@ static void describe(const struct vkc_physical *physical, struct vk_device_desc 
     snprintf(ret->name, sizeof ret->name, "%s", physical->props.deviceName);
     snprintf(ret->driver, sizeof ret->driver, "%s", physical->driver);
     snprintf(ret->missing, sizeof ret->missing, "%s", physical->missing);
+    vk_choices_name(physical, ret->tuned_name);
     memcpy(ret->uuid, physical->uuid, sizeof ret->uuid);
     for (uint32_t i = 0; i < ret->n_heaps; i++) {
         ret->heaps[i].size_bytes = physical->memory.memoryHeaps[i].size;
