@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -140,6 +141,7 @@ static void tell_watchers(void *data, enum gttd_event_kind kind, const struct se
 static void server_reap(void *data)
 {
     struct server *server = data;
+    bool some = !list_empty(&server->dead);
     while (!list_empty(&server->dead)) {
         struct client *client = list_entry(server->dead.next, struct client, link);
         pool_owner_gone(&server->pool, &client->owner);
@@ -147,6 +149,9 @@ static void server_reap(void *data)
         tell_watchers(server, GTTD_EVENT_CLIENT_GONE, NULL, &client->owner);
         client_destroy(client);
         server->n_clients--;
+    }
+    if (some && list_empty(&server->clients)) {
+        malloc_trim(0); /* megabytes of events may have waited for watchers that did not read */
     }
     if (!server->draining) {
         pool_trim(&server->pool);
