@@ -207,19 +207,45 @@ static void select_top(struct candidate *out, const float *logits, uint32_t voca
     qsort(out, k, sizeof *out, by_logit);
 }
 
-static int argmax(const float *logits, uint32_t vocab, int32_t *ret)
+/* The largest, and whether none is a NaN: in lanes, because a vocabulary is long. */
+static float largest(const float *logits, uint32_t n, bool *ret_numbers)
 {
-    uint32_t best = 0;
-    for (uint32_t i = 0; i < vocab; i++) {
-        if (isnan(logits[i])) {
-            return -EDOM;
-        }
-        if (logits[i] > logits[best]) {
-            best = i;
+    enum { LANES = 16 };
+    float best[LANES];
+    int n_nan[LANES] = {0};
+    for (int l = 0; l < LANES; l++) {
+        best[l] = -INFINITY;
+    }
+    uint32_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        for (int l = 0; l < LANES; l++) {
+            float x = logits[i + (uint32_t)l];
+            best[l] = x > best[l] ? x : best[l];
+            n_nan[l] += x != x;
         }
     }
-    if (!isfinite(logits[best])) {
+    for (; i < n; i++) {
+        best[0] = logits[i] > best[0] ? logits[i] : best[0];
+        n_nan[0] += isnan(logits[i]);
+    }
+    *ret_numbers = true;
+    for (int l = 0; l < LANES; l++) {
+        best[0] = best[l] > best[0] ? best[l] : best[0];
+        *ret_numbers = *ret_numbers && n_nan[l] == 0;
+    }
+    return best[0];
+}
+
+static int argmax(const float *logits, uint32_t vocab, int32_t *ret)
+{
+    bool numbers;
+    uint32_t best = 0;
+    float top = largest(logits, vocab, &numbers);
+    if (!numbers || !isfinite(top)) {
         return -EDOM;
+    }
+    while (logits[best] != top) {
+        best++;
     }
     *ret = (int32_t)best;
     return 0;
@@ -236,15 +262,44 @@ static uint64_t add_weights(struct candidate *c, uint32_t n, float best, float r
     return sum;
 }
 
-/* How many of c, best first, it takes to have top_p of the sum: at least one. */
-static uint32_t count_top_p(const struct candidate *c, uint32_t n, float top_p, uint64_t sum)
+/* At least a weight's unit, so that the best token is always kept. */
+static uint64_t share(uint64_t sum, float top_p)
 {
-    uint64_t wanted = (uint64_t)((uint128)sum * (uint64_t)(top_p * 0x1p32f) >> 32), kept = 0;
+    uint64_t wanted = (uint64_t)((uint128)sum * (uint64_t)(top_p * 0x1p32f) >> 32);
+    return wanted ? wanted : 1;
+}
+
+/* How many of c, best first, it takes to have so much weight. */
+static uint32_t count_weight(const struct candidate *c, uint32_t n, uint64_t wanted)
+{
+    uint64_t kept = 0;
     uint32_t i = 0;
-    do {
+    while (i < n && kept < wanted) {
         kept += c[i++].weight;
-    } while (i < n && kept < wanted);
+    }
     return i;
+}
+
+/* Throw out, without sorting, most of those that come after so much weight has been met; the order
+ * of the others is kept. There are at most so many left. */
+static uint32_t drop_tail(struct candidate *c, uint32_t n, uint64_t wanted)
+{
+    uint64_t by_bits[46] = {0}, met = 0; /* weights of 1 to 45 bits */
+    for (uint32_t i = 0; i < n; i++) {
+        by_bits[c[i].weight ? 64 - __builtin_clzll(c[i].weight) : 0] += c[i].weight;
+    }
+    int bits = 46;
+    while (bits > 1 && met < wanted) {
+        met += by_bits[--bits];
+    }
+    uint64_t least = 1ull << (bits - 1);
+    uint32_t n_kept = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        if (c[i].weight >= least) {
+            c[n_kept++] = c[i];
+        }
+    }
+    return n_kept;
 }
 
 /* The token at a place, as a fraction of 2^64, among those that have min_p of the best's weight, by
@@ -286,7 +341,7 @@ int sampler_draw(struct sampler *sampler, float *logits, const int32_t *history,
     }
     struct candidate *c = sampler->candidates;
     uint32_t k = s.top_k ? s.top_k : sampler->vocab;
-    if (s.top_k || s.top_p < 1) {
+    if (s.top_k) {
         select_top(c, logits, sampler->vocab, k);
     } else {
         for (uint32_t i = 0; i < k; i++) {
@@ -295,7 +350,12 @@ int sampler_draw(struct sampler *sampler, float *logits, const int32_t *history,
     }
     uint64_t sum = add_weights(c, k, logits[best], s.rate);
     if (s.top_p < 1) {
-        k = count_top_p(c, k, s.top_p, sum);
+        uint64_t wanted = share(sum, s.top_p);
+        if (!s.top_k) {
+            k = drop_tail(c, k, wanted);
+            qsort(c, k, sizeof *c, by_logit);
+        }
+        k = count_weight(c, k, wanted);
     }
     if (s.top_k || s.top_p < 1) {
         qsort(c, k, sizeof *c, by_id);

@@ -90,6 +90,10 @@ static void test_filters(void)
     count(&s, NULL, 0, N, counts);
     expect(counts, N, (const double[VOCAB]){[0] = .1 / .7, [1] = .4 / .7, [3] = .2 / .7});
 
+    s.top_p = 1e-38f; /* the best one all the same */
+    count(&s, NULL, 0, 10, counts);
+    CHECK_EQ(counts[1], 10);
+
     s = plain;
     s.min_p = 0.3f; /* of .4: .12 */
     count(&s, NULL, 0, N, counts);
