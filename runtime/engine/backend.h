@@ -183,10 +183,12 @@ struct backend_ops {
     int (*decode_submit)(struct backend_state *state, struct err *err);
     int (*decode_collect)(struct backend_state *state, int32_t *ret_id, struct err *err);
 
-    /* As forward() with LOGITS_LAST, but timed: *ret_n of at most cap kernels, by name. NULL: this
+    /* As forward() with LOGITS_LAST, but timed: *ret_n of at most cap kernels, by name. sampling:
+     * NULL, or n is 1 and the pass ends by drawing a token, as decode_submit() has it. NULL: this
      * backend has no kernels to time. -ENOTSUP: the device has no clock. */
     int (*profile)(struct backend_state *state, const int32_t *ids, uint32_t n, uint32_t pos,
-                   struct backend_kernel_time *ret, size_t cap, size_t *ret_n, struct err *err);
+                   const struct backend_sampling *sampling, struct backend_kernel_time *ret,
+                   size_t cap, size_t *ret_n, struct err *err);
 
     /* Bytes per second at which the device reads the weights when it does nothing else. NULL: they
      * are read by this CPU, whose speed is not the backend's to measure. */

@@ -4,6 +4,7 @@
  * reuse. The cache itself is the backend's.
  */
 #include "engine.h"
+#include "sampler.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -254,13 +255,41 @@ uint32_t llm_session_max_batch(const struct llm_session *session)
     return session->engine->max_batch;
 }
 
+/* The last n_last of ids[0..n), of which the others are in the cache. */
+static int profile_last(struct llm_session *session, const int32_t *ids, uint32_t n_last,
+                        const struct llm_sampling *sampling, struct backend_kernel_time *ret,
+                        size_t cap, size_t *ret_n, struct err *err)
+{
+    const struct llm_engine *engine = session->engine;
+    struct sampler *sampler = NULL;
+    struct backend_sampling how;
+    if (sampling) {
+        int r = sampler_create(engine->model.config.vocab, sampling, err, &sampler);
+        if (r < 0) {
+            return r;
+        }
+        sampler_describe(sampler, &how);
+    }
+    int r = engine->ops->profile(session->state, ids + session->pos, n_last, session->pos,
+                                 sampling ? &how : NULL, ret, cap, ret_n, err);
+    sampler_destroy(sampler);
+    if (r < 0) {
+        session->pos = session->high = 0;
+        return r;
+    }
+    advance_to(session, ids, n_last);
+    return 0;
+}
+
 int llm_session_profile(struct llm_session *session, const int32_t *ids, size_t n, uint32_t n_last,
-                        struct llm_kernel_time *ret, size_t cap, size_t *ret_n, struct err *err)
+                        const struct llm_sampling *sampling, struct llm_kernel_time *ret,
+                        size_t cap, size_t *ret_n, struct err *err)
 {
     struct backend_kernel_time times[32];
     const struct llm_engine *engine = session->engine;
-    if (!engine->ops->profile) {
-        return err_set(err, -ENOTSUP, "the %s backend times no kernels", engine->ops->name);
+    if (!engine->ops->profile || (sampling && !engine->ops->decode_start)) {
+        return err_set(err, -ENOTSUP, "the %s backend times no %s", engine->ops->name,
+                       engine->ops->profile ? "draws" : "kernels");
     }
     int r = check_ids(session, ids, n, err);
     if (r == 0 && n > n_last) {
@@ -274,13 +303,10 @@ int llm_session_profile(struct llm_session *session, const int32_t *ids, size_t 
         return err_set(err, -EINVAL, "the context cannot go back to %zu", n - n_last);
     }
     size_t n_times = 0;
-    r = engine->ops->profile(session->state, ids + session->pos, n_last, session->pos, times,
-                             ARRAY_SIZE(times), &n_times, err);
+    r = profile_last(session, ids, n_last, sampling, times, ARRAY_SIZE(times), &n_times, err);
     if (r < 0) {
-        session->pos = session->high = 0;
         return r;
     }
-    advance_to(session, ids, n_last);
     *ret_n = n_times < cap ? n_times : cap;
     for (size_t i = 0; i < *ret_n; i++) {
         ret[i] = (struct llm_kernel_time){times[i].name, times[i].n, times[i].seconds};

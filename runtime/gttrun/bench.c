@@ -163,6 +163,17 @@ static int time_prefill(struct llm_session *session, const struct bench_options 
     return r;
 }
 
+static struct llm_sampling sampling_of(const struct bench_options *o)
+{
+    struct llm_sampling sampling = {.top_p = 1, .repetition_penalty = 1};
+    if (o->sample) {
+        sampling.temperature = 1;
+        sampling.top_k = 64;
+        sampling.top_p = 0.95f;
+    }
+    return sampling;
+}
+
 /* Asked before each token; by the second time, the first one is there and the clock runs. */
 static bool note_cpu(void *data)
 {
@@ -191,18 +202,13 @@ static int time_decode(struct llm_session *session, const struct bench_options *
         .prompt = ids,
         .n_prompt = o->depth + 1,
         .max_tokens = o->n_decode + 1,
-        .sampling = {.top_p = 1, .repetition_penalty = 1},
+        .sampling = sampling_of(o),
         .ignore_eos = true,
         .n_ahead = o->n_ahead,
         .sample_on_host = o->sample_on_host,
         .cancelled = note_cpu,
         .data = &clock,
     };
-    if (o->sample) {
-        request.sampling.temperature = 1;
-        request.sampling.top_k = 64;
-        request.sampling.top_p = 0.95f;
-    }
     r = llm_generate(session, &request, err, &result);
     if (r < 0) {
         return r;
@@ -292,11 +298,13 @@ static int measure_kernels(struct llm_engine *engine, const struct bench_options
         prefill->n_tokens = o->n_prefill < max ? o->n_prefill : max;
         decode->n_tokens = o->n_decode > 0;
     }
+    const struct llm_sampling sampling = sampling_of(o);
     struct bench_profile *profiles[] = {prefill, decode};
     for (int i = 0; i < 2; i++) {
         struct bench_profile *p = profiles[i];
         for (int run = 0; run < 2 && r == 0 && p->n_tokens; run++) {
-            r = llm_session_profile(session, ids, o->depth + p->n_tokens, p->n_tokens, p->kernels,
+            r = llm_session_profile(session, ids, o->depth + p->n_tokens, p->n_tokens,
+                                    p == decode && ret->n_ahead ? &sampling : NULL, p->kernels,
                                     BENCH_KERNELS_MAX, &p->n, err);
         }
     }

@@ -109,23 +109,6 @@ int llm_session_sync(struct llm_session *session, const int32_t *ids, size_t n, 
 int llm_session_logits_all(struct llm_session *session, const int32_t *ids, size_t n, float *logits,
                            struct err *err);
 
-/* What one kind of work on the device took. */
-struct llm_kernel_time {
-    const char *name;
-    uint32_t n;     /* how often */
-    double seconds; /* in all */
-};
-
-/*
- * As llm_session_sync() to ids[0..n), with the last n_last of them (at most one batch) in a pass
- * that the device times: *ret_n of at most cap kernels, longest first. Errors: those of sync,
- * -ENOTSUP the backend or the device times nothing.
- */
-int llm_session_profile(struct llm_session *session, const int32_t *ids, size_t n, uint32_t n_last,
-                        struct llm_kernel_time *ret, size_t cap, size_t *ret_n, struct err *err);
-/* The largest n_last. */
-uint32_t llm_session_max_batch(const struct llm_session *session);
-
 /* Added to the logit of a token before anything else is done to it. */
 struct llm_logit_bias {
     int32_t id;
@@ -145,6 +128,25 @@ struct llm_sampling {
     const uint32_t *allowed; /* bitmap over the vocabulary, 32 ids a word from the lowest bit on: no
                                 other token is drawn; borrowed; NULL: all */
 };
+
+/* What one kind of work on the device took. */
+struct llm_kernel_time {
+    const char *name;
+    uint32_t n;     /* how often */
+    double seconds; /* in all */
+};
+
+/*
+ * As llm_session_sync() to ids[0..n), with the last n_last of them (at most one batch) in a pass
+ * that the device times: *ret_n of at most cap kernels, longest first. sampling: NULL, or n_last is
+ * 1 and the device draws the next token, too (it is not known here). Errors: those of sync,
+ * -ENOTSUP the backend or the device times nothing, or does not draw.
+ */
+int llm_session_profile(struct llm_session *session, const int32_t *ids, size_t n, uint32_t n_last,
+                        const struct llm_sampling *sampling, struct llm_kernel_time *ret,
+                        size_t cap, size_t *ret_n, struct err *err);
+/* The largest n_last. */
+uint32_t llm_session_max_batch(const struct llm_session *session);
 
 #define LLM_AHEAD_MAX     8
 #define LLM_AHEAD_DEFAULT 4

@@ -57,8 +57,26 @@ static int sum_up(struct backend_state *state, struct backend_kernel_time *ret, 
     return r;
 }
 
+/* Write the step, and record its pass with the marks. */
+static int prepare(struct backend_state *state, const int32_t *ids, uint32_t n, uint32_t pos,
+                   const struct backend_sampling *sampling, struct err *err,
+                   struct vk_recording *ret)
+{
+    struct vk_step_end end;
+    int r = vk_set_step(state, ids, n, pos, err);
+    if (r == 0 && sampling) {
+        const struct backend_decode from = {.id = ids[0], .pos = pos, .sampling = sampling};
+        r = n == 1 ? vk_step_begin(state, &from, err, &end)
+                   : err_set(err, -EINVAL, "a draw after %u tokens: after one only", n);
+    }
+    return r < 0 ? r
+                 : vk_recording_init(state, vk_batches[vk_batch_index(n)], LOGITS_LAST,
+                                     sampling ? &end : NULL, err, ret);
+}
+
 int vk_profile(struct backend_state *state, const int32_t *ids, uint32_t n, uint32_t pos,
-               struct backend_kernel_time *ret, size_t cap, size_t *ret_n, struct err *err)
+               const struct backend_sampling *sampling, struct backend_kernel_time *ret, size_t cap,
+               size_t *ret_n, struct err *err)
 {
     struct backend *backend = state->bm->backend;
     struct vk_recording recording = {0};
@@ -66,15 +84,12 @@ int vk_profile(struct backend_state *state, const int32_t *ids, uint32_t n, uint
     if (!marks) {
         return err_set(err, -ENOMEM, "no memory for a profile");
     }
-    int r = vk_set_step(state, ids, n, pos, err);
-    if (r == 0) {
-        r = vkc_timer_create(backend->device, VK_MARKS_MAX, err, &marks->timer);
-    }
+    int r = vkc_timer_create(backend->device, VK_MARKS_MAX, err, &marks->timer);
     if (r < 0) {
         return r;
     }
     state->marks = marks;
-    r = vk_recording_init(state, vk_batches[vk_batch_index(n)], LOGITS_LAST, NULL, err, &recording);
+    r = prepare(state, ids, n, pos, sampling, err, &recording);
     if (r == 0) {
         vk_wrote_kv(state, n, pos);
         r = vk_run(backend, recording.cmds, recording.n_cmds, err);

@@ -12,21 +12,25 @@
 
 static_assert(BACKEND_AHEAD_MAX <= SAMPLE_RING, "tokens in flight must not overwrite each other");
 
-static int need_sampler(struct backend_state *state, struct err *err)
-{
-    const struct backend_model *bm = state->bm;
-    return state->steps.sampler.backend ? 0
-                                        : vk_sampler_init(bm->backend, bm->model->config.vocab, 1,
-                                                          err, &state->steps.sampler);
-}
-
-/* The recording of a pass that ends with this kind of drawing, made on first use. */
-static int need_recording(struct backend_state *state, uint32_t kind, struct err *err)
+int vk_step_begin(struct backend_state *state, const struct backend_decode *from, struct err *err,
+                  struct vk_step_end *ret)
 {
     struct vk_steps *steps = &state->steps;
-    const struct vk_step_end end = {
+    const struct backend_model *bm = state->bm;
+    int r = vk_set_step(state, &from->id, 1, from->pos, err);
+    if (r == 0 && !steps->sampler.backend) {
+        r = vk_sampler_init(bm->backend, bm->model->config.vocab, 1, err, &steps->sampler);
+    }
+    if (r == 0) {
+        r = vk_sampler_start(&steps->sampler, 0, from->sampling, from->history, from->n_history,
+                             from->step, err);
+    }
+    if (r < 0) {
+        return r;
+    }
+    *ret = (struct vk_step_end){
         .sampler = &steps->sampler,
-        .kind = kind,
+        .kind = vk_sample_kind(from->sampling),
         .io =
             {
                 .logits = state->last.device.address,
@@ -35,35 +39,29 @@ static int need_recording(struct backend_state *state, uint32_t kind, struct err
                 .n_rows = 1,
             },
     };
-    struct vk_recording *recording = &steps->recordings[kind];
-    int r = recording->n_cmds ? 0 : vk_recording_init(state, 1, LOGITS_LAST, &end, err, recording);
-    if (r == 0) {
-        steps->recording = recording;
-    }
-    return r;
+    return 0;
 }
 
 int vk_decode_start(struct backend_state *state, const struct backend_decode *from, struct err *err)
 {
     struct vk_steps *steps = &state->steps;
+    struct vk_step_end end;
     if (steps->collected != steps->submitted) {
         return err_set(err, -EBUSY, "steps are in flight");
     }
-    int r = need_sampler(state, err);
-    if (r == 0) {
-        r = need_recording(state, vk_sample_kind(from->sampling), err);
-    }
-    if (r == 0) {
-        r = vk_set_step(state, &from->id, 1, from->pos, err);
-    }
-    if (r == 0) {
-        r = vk_sampler_start(&steps->sampler, 0, from->sampling, from->history, from->n_history,
-                             from->step, err);
-    }
+    steps->recording = NULL;
+    int r = vk_step_begin(state, from, err, &end);
     if (r < 0) {
-        steps->recording = NULL;
         return r;
     }
+    struct vk_recording *recording = &steps->recordings[end.kind]; /* made on first use */
+    if (recording->n_cmds == 0) {
+        r = vk_recording_init(state, 1, LOGITS_LAST, &end, err, recording);
+    }
+    if (r < 0) {
+        return r;
+    }
+    steps->recording = recording;
     steps->pos = from->pos;
     steps->submitted = steps->collected = from->step;
     return 0;

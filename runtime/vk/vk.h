@@ -344,7 +344,8 @@ struct vk_marks {
 /* The dispatch just recorded is called name; does nothing if state->marks is NULL. */
 void vk_mark(struct backend_state *state, VkCommandBuffer cmd, const char *name);
 int vk_profile(struct backend_state *state, const int32_t *ids, uint32_t n, uint32_t pos,
-               struct backend_kernel_time *ret, size_t cap, size_t *ret_n, struct err *err);
+               const struct backend_sampling *sampling, struct backend_kernel_time *ret, size_t cap,
+               size_t *ret_n, struct err *err);
 
 /* readspeed.c */
 
@@ -392,6 +393,10 @@ void vk_wrote_kv(struct backend_state *state, uint32_t n, uint32_t pos);
 
 /* steps.c */
 
+/* Get ready to draw the token after this one: nothing may be in flight. *ret is what a pass is
+ * recorded with that draws it, and the ones after it. */
+int vk_step_begin(struct backend_state *state, const struct backend_decode *from, struct err *err,
+                  struct vk_step_end *ret);
 int vk_decode_start(struct backend_state *state, const struct backend_decode *from,
                     struct err *err);
 int vk_decode_submit(struct backend_state *state, struct err *err);

@@ -151,7 +151,7 @@ static void test_profile(const struct model *model)
         struct backend_kernel_time times[32];
         size_t n_times = 0;
         struct err err;
-        CHECK_EQ(vulkan_backend.profile(o.state, ids, n, 0, times, 32, &n_times, &err), 0);
+        CHECK_EQ(vulkan_backend.profile(o.state, ids, n, 0, NULL, times, 32, &n_times, &err), 0);
         for (size_t w = 0; w < sizeof wanted / sizeof wanted[0]; w++) {
             size_t k = 0;
             while (k < n_times && strcmp(times[k].name, wanted[w]) != 0) {
@@ -164,6 +164,17 @@ static void test_profile(const struct model *model)
             CHECK(times[k - 1].seconds >= times[k].seconds);
         }
     }
+    const struct backend_sampling how = {.rate = 1, .top_k = 5, .top_p = 0.9f, .penalty = 1};
+    struct backend_kernel_time times[32];
+    size_t n_times = 0;
+    uint32_t n_bins = 0;
+    struct err err;
+    CHECK_EQ(vulkan_backend.profile(o.state, ids, 1, 0, &how, times, 32, &n_times, &err), 0);
+    for (size_t k = 0; k < n_times; k++) {
+        n_bins += strcmp(times[k].name, "sample_bins") == 0 ? times[k].n : 0;
+    }
+    CHECK_EQ(n_bins, 6);
+    CHECK_EQ(vulkan_backend.profile(o.state, ids, 5, 0, &how, times, 32, &n_times, &err), -EINVAL);
     close_all(&o);
 }
 
