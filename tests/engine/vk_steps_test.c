@@ -6,6 +6,7 @@
  * equal.
  */
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 
 #include "check.h"
@@ -148,6 +149,36 @@ static void test_limits(struct opened *o, const int32_t *ids)
     vulkan_backend.state_destroy(state); /* waits for what is in flight */
 }
 
+/* Logits that are not numbers are told for each step, and the timeline before them is still good.
+ */
+static void test_not_numbers(struct opened *o, const int32_t *ids)
+{
+    static float want[VOCAB], got[VOCAB], adjust[VOCAB];
+    struct backend_sampling sampling = {.rate = 1, .top_k = 9, .top_p = 1, .penalty = 1.1f};
+    struct backend_state *state = new_state(o), *plain = new_state(o);
+    struct err err;
+    int32_t id;
+    adjust[VOCAB - 1] = NAN;
+    sampling.adjust = adjust;
+    prefill(state, ids, 20);
+    for (int greedily = 0; greedily < 2; greedily++) {
+        sampling.rate = greedily ? 0 : 1;
+        const struct backend_decode from = {.id = ids[20], .pos = 20, .sampling = &sampling};
+        CHECK_EQ(vulkan_backend.decode_start(state, &from, &err), 0);
+        submit(state, 3);
+        for (int i = 0; i < 3; i++) {
+            CHECK_EQ(vulkan_backend.decode_collect(state, &id, &err), -EDOM);
+            CHECK(err.text[0]);
+        }
+    }
+    forward(state, &ids[20], 1, 20, got);
+    prefill(plain, ids, 20);
+    forward(plain, &ids[20], 1, 20, want);
+    CHECK(memcmp(want, got, sizeof want) == 0);
+    vulkan_backend.state_destroy(state);
+    vulkan_backend.state_destroy(plain);
+}
+
 /* Sampled tokens: however many are in flight, and penalties see those drawn in flight. */
 static void test_sampled(struct opened *o, const int32_t *ids)
 {
@@ -227,6 +258,7 @@ int main(void)
     test_surplus(&o, ids, RING - 4, BACKEND_AHEAD_MAX); /* the surplus wraps round */
     test_surplus(&o, ids, RING + 5, 5);
     test_sampled(&o, ids);
+    test_not_numbers(&o, ids);
     test_limits(&o, ids);
     vulkan_backend.unbind(o.bm);
     vulkan_backend.close(o.backend);
