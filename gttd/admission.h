@@ -26,6 +26,8 @@ struct limits {
     struct user_quota user_quotas[USER_QUOTAS_MAX];
     uint32_t n_user_quotas;
     uint64_t floor_bytes;
+    bool adopts;                  /* device memory may be handed over, to be kept */
+    uint64_t adopted_quota_bytes; /* of it, for one uid; 0: no limit */
     bool share_group;    /* sealed segments may be opened by other users than whose they are */
     uint32_t chunks_max; /* of all users together: each is an fd of the daemon's */
     uint32_t chunks_per_user;

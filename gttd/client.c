@@ -153,34 +153,46 @@ static void flush(struct client *client)
     }
 }
 
-/* Take one message off the socket and have it done. False: there is none, or no more turn. */
-static bool receive(struct client *client)
+/* Have what one message asks for done; its fd is in client->received_fd. */
+static void handle(struct client *client, const union gttd_msg *msg, size_t size)
 {
-    union gttd_msg msg;
-    size_t size;
-    AUTO_FD fd = -1;
-    int r = gttd_recv(client->source.fd, MSG_DONTWAIT, &msg, &size, &fd);
-    if (r == -EAGAIN) {
-        return false;
-    }
-    if (r < 0) {
-        client_kill(client, r == -ECONNRESET ? NULL : "a message too long or with several fds");
-        return false;
-    }
     const char *why = NULL;
-    r = gttd_decode(GTTD_FROM_CLIENT, &msg, size, &why);
-    if (r == -EPROTONOSUPPORT && fd < 0 && !client->greeted) {
+    bool with_fd = client->received_fd >= 0;
+    int r = gttd_decode(GTTD_FROM_CLIENT, msg, size, &why);
+    if (r == -EPROTONOSUPPORT && !with_fd && !client->greeted) {
         struct reason reason;
         reason_set(&reason, r, "this gttd speaks version %d of the protocol", GTTD_PROTO_VERSION);
         client_refuse(client, GTTD_OP_HELLO, 1, r, reason.text);
         client_finish(client);
+    } else if (r < 0) {
+        client_kill(client, why);
+    } else if (gttd_wants_fd(GTTD_FROM_CLIENT, &msg->hdr) != with_fd) {
+        client_kill(client, with_fd ? "an fd with a message that has none" : "GIVE without an fd");
+    } else {
+        ops_handle(client, msg);
+    }
+}
+
+/* Take one message off the socket and have it done. False: there is none, or no more turn. Fds are
+ * received only where one is due: see unwanted.h. */
+static bool receive(struct client *client)
+{
+    union gttd_msg msg;
+    size_t size;
+    struct unwanted *unwanted = &client->server->unwanted;
+    bool fd_due = pool_expects_fd(&client->owner) && unwanted_has_room(unwanted);
+    client->received_fd = -1;
+    int r = gttd_recv(client->source.fd, MSG_DONTWAIT, &msg, &size,
+                      fd_due ? &client->received_fd : NULL);
+    if (r == -EAGAIN) {
         return false;
     }
-    if (r < 0 || fd >= 0) {
-        client_kill(client, r < 0 ? why : "an fd with a message that has none");
-        return false;
+    if (r < 0) {
+        client_kill(client, r == -ECONNRESET ? NULL : "a message too long, or an fd too many");
+    } else {
+        handle(client, &msg, size);
     }
-    ops_handle(client, &msg);
+    unwanted_close(unwanted, take_fd(&client->received_fd));
     return !client->dead && !client->closing && list_empty(&client->out);
 }
 
@@ -218,6 +230,7 @@ int client_create(struct server *server, int fd_consume, const struct owner *own
     client->hello.expired = on_silence;
     list_init(&client->hello.link);
     client->server = server;
+    client->received_fd = -1;
     client->owner = *owner;
     list_init(&client->owner.leases);
     list_init(&client->owner.pendings);

@@ -25,6 +25,7 @@ struct client {
     bool dead;
     bool closing; /* no more reading; dead when the output queue is empty */
     bool watching;
+    int received_fd; /* that came with the request being handled; -1: none, or it was taken */
     uint32_t n_lost; /* events dropped since the last that was sent */
     struct list out; /* struct packet */
     size_t n_out_bytes;

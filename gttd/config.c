@@ -14,12 +14,17 @@
 
 #define LINE_MAX_BYTES 1024
 
+/* More than the memory of most machines' devices: a bound for who hands over what is none. */
+#define ADOPTED_QUOTA_DEFAULT (256ull << 30)
+
 void config_default(struct config *ret)
 {
     *ret = (struct config){.heap = "auto",
                            .device = "auto",
                            .anchor = "auto",
                            .floor_bytes = admission_default_floor(),
+                           .adopts = true,
+                           .adopted_quota_bytes = ADOPTED_QUOTA_DEFAULT,
                            .pressure = PRESSURE_DEFAULT};
 }
 
@@ -107,6 +112,14 @@ static int set_share(struct config *config, const char *value, struct reason *wh
                : reason_set(why, -EINVAL, "%s: there are user and group", value);
 }
 
+static int set_adopt(struct config *config, const char *value, struct reason *why)
+{
+    bool adopts = strcmp(value, "off") != 0;
+    int r = adopts ? set_limit(&config->adopted_quota_bytes, value, why) : 0;
+    config->adopts = r < 0 ? config->adopts : adopts;
+    return r;
+}
+
 static int set_pressure(struct config *config, const char *value, struct reason *why)
 {
     static const char *const words[] =
@@ -161,6 +174,7 @@ static const struct {
     {"quota", set_quota},
     {"floor", set_floor},
     {"share", set_share},
+    {"adopt", set_adopt},
     {"pressure", set_pressure},
     {"pressure.stall", set_pressure_stall},
     {"pressure.window", set_pressure_window},

@@ -25,6 +25,8 @@ struct config {
     uint64_t quota_bytes;              /* per uid; 0: no limit */
     uint64_t floor_bytes;
     bool share_group; /* see struct limits */
+    bool adopts;
+    uint64_t adopted_quota_bytes;
     struct user_quota user_quotas[USER_QUOTAS_MAX];
     uint32_t n_user_quotas;
     struct pressure_settings pressure;

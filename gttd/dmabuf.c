@@ -22,10 +22,15 @@ void dmabuf_set_name(int fd, const char *name)
     ioctl(fd, DMA_BUF_SET_NAME_B, (uint64_t)(uintptr_t)cut);
 }
 
-int dmabuf_check(int fd, uint64_t size_bytes, struct reason *why)
+bool dmabuf_is(int fd)
 {
     struct statfs fs;
-    if (fstatfs(fd, &fs) < 0 || fs.f_type != DMA_BUF_MAGIC) {
+    return fstatfs(fd, &fs) == 0 && fs.f_type == DMA_BUF_MAGIC;
+}
+
+int dmabuf_check(int fd, uint64_t size_bytes, struct reason *why)
+{
+    if (!dmabuf_is(fd)) {
         return reason_set(why, -EBADMSG, "not a dma-buf");
     }
     off_t size = lseek(fd, 0, SEEK_END);

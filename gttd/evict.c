@@ -9,7 +9,8 @@
 
 static bool evictable(const struct segment *segment, const struct account *account)
 {
-    return segment->state == GTTD_SEALED && !segment->n_leases &&
+    /* giving up a device's memory gains neither RAM nor room in the pool */
+    return segment->state == GTTD_SEALED && !segment->n_leases && !segment_is_adopted(segment) &&
            (!account || segment->account == account);
 }
 

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 
+#include "gttd_proto.h"
 #include "gttd_util.h"
 #include "log.h"
 
@@ -19,19 +20,44 @@
 
 /* ---- what was handed back ---- */
 
-/* "gttd-s-12": kind 's', id 12. Names that we do not give are kind 0, and then removed. */
+/* A number that text starts with, and where it ends. False: there is none. */
+static bool parse_number(const char *text, unsigned long long max, unsigned long long *ret,
+                         const char **ret_end)
+{
+    char *end;
+    if (*text < '0' || *text > '9') {
+        return false;
+    }
+    errno = 0;
+    *ret = strtoull(text, &end, 10);
+    *ret_end = end;
+    return !errno && *ret <= max;
+}
+
+/* "gttd-s-12": kind 's', id 12; "gttd-a-12-3": kind 'a', id 12, index 3. Names that we do not give
+ * are kind 0, and then removed. */
 static void parse_name(struct stored_fd *stored)
 {
+    unsigned long long id, index = 0;
     char kind = stored->name[strlen(PREFIX)];
     const char *rest =
         kind && stored->name[strlen(PREFIX) + 1] == '-' ? stored->name + strlen(PREFIX) + 2 : "";
     if (kind == 'h' && *rest) {
         stored->kind = kind;
-    } else if ((kind == 's' || kind == 'c') && *rest >= '1' && *rest <= '9') {
-        char *end;
-        errno = 0;
-        stored->id = strtoull(rest, &end, 10);
-        stored->kind = *end || errno ? 0 : kind;
+        return;
+    }
+    if ((kind != 's' && kind != 'c' && kind != 'a') ||
+        !parse_number(rest, UINT64_MAX, &id, &rest) || !id) {
+        return;
+    }
+    if (kind == 'a' &&
+        (*rest++ != '-' || !parse_number(rest, GTTD_CHUNKS_MAX - 1, &index, &rest))) {
+        return;
+    }
+    if (!*rest) {
+        stored->kind = kind;
+        stored->id = id;
+        stored->index = (uint32_t)index;
     }
 }
 
@@ -43,6 +69,9 @@ static int compare(const void *a, const void *b)
     }
     if (x->kind != y->kind) {
         return x->kind < y->kind ? -1 : 1;
+    }
+    if (x->index != y->index) {
+        return x->index < y->index ? -1 : 1;
     }
     return x->ino < y->ino ? -1 : x->ino > y->ino;
 }
@@ -195,6 +224,18 @@ int fdstore_put(char kind, uint64_t id, const int *fds, size_t n_fds)
     return put(name, fds, n_fds);
 }
 
+static void adopted_name(uint64_t id, uint32_t index, char ret[static 64])
+{
+    snprintf(ret, 64, PREFIX "a-%" PRIu64 "-%" PRIu32, id, index);
+}
+
+int fdstore_put_adopted(uint64_t id, uint32_t index, int fd)
+{
+    char name[64];
+    adopted_name(id, index, name);
+    return put(name, &fd, 1);
+}
+
 int fdstore_put_heap(struct fdstore *store, const char *what, int fd, struct reason *why)
 {
     char name[64];
@@ -225,12 +266,27 @@ int fdstore_barrier(void)
     return r < 0 ? r : 0;
 }
 
-void fdstore_remove(struct fdstore *store, uint64_t id, uint32_t n_fds)
+void fdstore_remove(struct fdstore *store, uint64_t id, uint32_t n_fds, uint32_t n_adopted)
 {
     char name[64];
     snprintf(name, sizeof name, PREFIX "s-%" PRIu64, id);
     remove_name(name);
-    snprintf(name, sizeof name, PREFIX "c-%" PRIu64, id);
-    remove_name(name);
+    for (uint32_t i = 0; i < n_adopted; i++) {
+        adopted_name(id, i, name);
+        remove_name(name);
+    }
+    if (!n_adopted) {
+        snprintf(name, sizeof name, PREFIX "c-%" PRIu64, id);
+        remove_name(name);
+    }
     fdstore_release(store, n_fds);
+}
+
+void fdstore_remove_returned(struct fdstore *store, struct stored_fd *fds, size_t n_fds)
+{
+    for (size_t i = n_fds; i > 0; i--) { /* records come last */
+        remove_name(fds[i - 1].name);
+        close_fdp(&fds[i - 1].fd);
+    }
+    fdstore_release(store, (uint32_t)n_fds);
 }

@@ -4,8 +4,8 @@
  * it back. It knows names, fds and how many there is room for; what is in them is restore.h's.
  *
  * Names: "gttd-s-ID" the record (record.h) of segment ID, "gttd-c-ID" its chunks, all under one
- * name; "gttd-h-WHAT" an fd of the heap's. The record is put last and removed first: chunks without
- * one belong to nothing.
+ * name; "gttd-a-ID-INDEX" a chunk of an adopted segment; "gttd-h-WHAT" an fd of the heap's. The
+ * record is put last and removed first: chunks without one belong to nothing.
  *
  * Threads: put and barrier on any; everything else on the main thread.
  */
@@ -21,9 +21,10 @@
 
 /* One fd that was handed back to us and that nobody has taken yet. */
 struct stored_fd {
-    char kind;   /* 's', 'c', 'h'; 0: not one of ours */
-    uint64_t id; /* of 's' and 'c' */
-    dev_t dev;   /* of fstat() */
+    char kind;      /* 's', 'c', 'a', 'h'; 0: not one of ours */
+    uint64_t id;    /* of 's', 'c' and 'a' */
+    uint32_t index; /* of 'a' */
+    dev_t dev;      /* of fstat() */
     ino_t ino;
     int fd;     /* -1: taken */
     char *name; /* the store's */
@@ -34,7 +35,7 @@ struct fdstore {
     const char *why_not;        /* if not */
     uint32_t fds_max;           /* what it takes; only if there */
     uint32_t n_in_use;          /* put, or about to be, and not removed */
-    struct stored_fd *returned; /* [n_returned], by id, kind and inode; owned */
+    struct stored_fd *returned; /* [n_returned], by id, kind, index and inode; owned */
     size_t n_returned;
 };
 
@@ -54,12 +55,17 @@ void fdstore_release(struct fdstore *store, uint32_t n_fds);
 
 /* Give the manager copies of fds, reserved before. An error of sendmsg(). */
 int fdstore_put(char kind, uint64_t id, const int *fds, size_t n_fds);
+/* The same for the chunk index of an adopted segment. */
+int fdstore_put_adopted(uint64_t id, uint32_t index, int fd);
 
 /* Wait until the manager has done all that it was told before; -ETIMEDOUT after some seconds. */
 int fdstore_barrier(void);
 
-/* Have the manager forget all fds of a segment, of which n_fds were counted. */
-void fdstore_remove(struct fdstore *store, uint64_t id, uint32_t n_fds);
+/* Have the manager forget all fds of a segment, of which n_fds were counted; n_adopted of them are
+ * chunks of an adopted one, from index 0 on. */
+void fdstore_remove(struct fdstore *store, uint64_t id, uint32_t n_fds, uint32_t n_adopted);
+/* The same for what was handed back of a segment, and cannot be used. */
+void fdstore_remove_returned(struct fdstore *store, struct stored_fd *fds, size_t n_fds);
 
 /* The same for an fd of the heap's: reserve and put one; have it forgotten; take over the one that
  * was handed back, -1: there is none. */

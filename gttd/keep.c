@@ -29,6 +29,21 @@ int keep_plan(struct keep *keep, struct fdstore *store, uint64_t id, uint32_t n_
     return 0;
 }
 
+/* Device memory's fds may all be of one file: each has a name that tells it from the others. */
+static int put_chunks(struct keep *keep, const int *fds)
+{
+    const struct record *record = keep->record;
+    if (!record->device.handle) {
+        return fdstore_put('c', record->id, fds, record->n_chunks);
+    }
+    int r = 0;
+    keep->n_adopted = record->n_chunks;
+    for (uint32_t i = 0; i < record->n_chunks && r == 0; i++) {
+        r = fdstore_put_adopted(record->id, i, fds[i]);
+    }
+    return r;
+}
+
 static int store_all(struct keep *keep, const struct heap_chunk *chunks)
 {
     struct record *record = keep->record;
@@ -49,7 +64,7 @@ static int store_all(struct keep *keep, const struct heap_chunk *chunks)
     int r = record_write(record, &record_fd);
     if (r == 0) {
         keep->was_stored = true;
-        r = fdstore_put('c', record->id, fds, record->n_chunks);
+        r = put_chunks(keep, fds);
     }
     if (r == 0) {
         r = fdstore_put('s', record->id, &record_fd, 1);
@@ -80,7 +95,7 @@ void keep_note_use(const struct keep *keep, uint64_t last_use, int64_t last_use_
 void keep_remove(struct keep *keep)
 {
     if (keep->n_fds) {
-        fdstore_remove(keep->store, keep->id, keep->n_fds);
+        fdstore_remove(keep->store, keep->id, keep->n_fds, keep->n_adopted);
         keep->n_fds = 0;
     }
     close_fdp(&keep->record_fd);

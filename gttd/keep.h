@@ -18,6 +18,7 @@ struct keep {
     struct record *record; /* what is to be written; owned; NULL: nothing is */
     int record_fd;         /* where the last use is noted; -1: not kept */
     uint32_t n_fds;        /* counted in the store */
+    uint32_t n_adopted;    /* of them under names of their own: see fdstore.h */
     bool was_stored;       /* something was sent, and perhaps removed again */
     int result;            /* of keep_store() */
 };

@@ -55,6 +55,8 @@ static struct limits choose_limits(const struct config *config)
         .n_user_quotas = config->n_user_quotas,
         .floor_bytes = config->floor_bytes,
         .share_group = config->share_group,
+        .adopts = config->adopts,
+        .adopted_quota_bytes = config->adopted_quota_bytes,
         .chunks_max = n_fds / 4, /* two fds each in some heaps */
         .chunks_per_user = n_fds / 8,
         .segments_per_user = 4096,
@@ -68,18 +70,22 @@ static struct limits choose_limits(const struct config *config)
 static void log_limits(const char *intro, const struct limits *limits)
 {
     char pool[SIZE_TEXT_MAX] = "unlimited", quota[SIZE_TEXT_MAX] = "unlimited";
-    char floor[SIZE_TEXT_MAX], users[64] = "";
+    char floor[SIZE_TEXT_MAX], adopt[SIZE_TEXT_MAX] = "unlimited", users[64] = "";
     if (limits->capacity_bytes) {
         size_text(limits->capacity_bytes, pool);
     }
     if (limits->quota_bytes) {
         size_text(limits->quota_bytes, quota);
     }
+    if (limits->adopts && limits->adopted_quota_bytes) {
+        size_text(limits->adopted_quota_bytes, adopt);
+    }
     if (limits->n_user_quotas) {
         snprintf(users, sizeof users, " (%u with their own)", limits->n_user_quotas);
     }
-    log_line(LOG_INFO, "%s: pool %s, quota %s%s, floor %s, share %s", intro, pool, quota, users,
-             size_text(limits->floor_bytes, floor), limits->share_group ? "group" : "user");
+    log_line(LOG_INFO, "%s: pool %s, quota %s%s, floor %s, share %s, adopt %s", intro, pool, quota,
+             users, size_text(limits->floor_bytes, floor), limits->share_group ? "group" : "user",
+             limits->adopts ? adopt : "off");
 }
 
 /* Keys that only count at the start keep the value they had there. */

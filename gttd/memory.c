@@ -214,23 +214,22 @@ static void describe_chunk(const struct memory_shape *shape, uint32_t index, str
     snprintf(ret->label, sizeof ret->label, "gttd:%" PRIu64 ":%u", shape->segment_id, index);
 }
 
-int memory_create(struct ballast *ballast, struct quota *quota, struct account *account,
-                  const struct memory_shape *shape, struct memory **ret)
+int memory_create_adopted(struct heap *heap, struct worker *worker, struct memory_debt *debt,
+                          struct quota *quota, struct account *account,
+                          const struct memory_shape *shape, struct memory **ret)
 {
     uint32_t n_chunks = gttd_chunk_count(shape->size_bytes, shape->chunk_bytes);
     struct memory *memory = calloc(1, sizeof *memory + n_chunks * sizeof memory->chunks[0]);
     if (!memory) {
         return -ENOMEM;
     }
-    memory->heap = ballast->heap;
-    memory->worker = ballast->worker;
-    memory->debt = ballast->debt;
-    memory->ballast = ballast;
+    memory->heap = heap;
+    memory->worker = worker;
+    memory->debt = debt;
     memory->size_bytes = shape->size_bytes;
     memory->chunk_bytes = shape->chunk_bytes;
     memory->memory_class = shape->memory_class;
     memory->n_chunks = n_chunks;
-    memory->n_lanes = n_chunks < memory->worker->n_threads ? n_chunks : memory->worker->n_threads;
     for (uint32_t i = 0; i < WORKER_THREADS_MAX; i++) {
         memory->lanes[i] = (struct lane){.job.done = lane_done, .memory = memory};
         list_init(&memory->lanes[i].job.link);
@@ -243,6 +242,22 @@ int memory_create(struct ballast *ballast, struct quota *quota, struct account *
     quota_charge(quota, account, shape->size_bytes, n_chunks, &memory->charge);
     *ret = memory;
     return 0;
+}
+
+int memory_create(struct ballast *ballast, struct quota *quota, struct account *account,
+                  const struct memory_shape *shape, struct memory **ret)
+{
+    struct memory *memory;
+    struct worker *worker = ballast->worker;
+    int r =
+        memory_create_adopted(ballast->heap, worker, ballast->debt, quota, account, shape, &memory);
+    if (r == 0) {
+        memory->ballast = ballast;
+        memory->n_lanes =
+            memory->n_chunks < worker->n_threads ? memory->n_chunks : worker->n_threads;
+        *ret = memory;
+    }
+    return r;
 }
 
 void memory_promise(struct memory *memory)

@@ -43,7 +43,7 @@ struct memory {
     struct heap *heap;
     struct worker *worker;
     struct memory_debt *debt;
-    struct ballast *ballast;
+    struct ballast *ballast; /* NULL: it is adopted */
     struct charge charge;
     struct segment *segment; /* whose it is; NULL once discarded */
     void (*done)(struct memory *memory);
@@ -78,6 +78,12 @@ struct memory_shape {
  * of the ballast that it is traded for. -ENOMEM. */
 int memory_create(struct ballast *ballast, struct quota *quota, struct account *account,
                   const struct memory_shape *shape, struct memory **ret);
+
+/* The same for memory that clients hand over chunk by chunk: heap is that of adopted.h, and debt
+ * one that nobody asks, since it is not RAM. */
+int memory_create_adopted(struct heap *heap, struct worker *worker, struct memory_debt *debt,
+                          struct quota *quota, struct account *account,
+                          const struct memory_shape *shape, struct memory **ret);
 
 /* Of all its chunks. Not while they are the worker's. */
 uint64_t memory_pinned_bytes(const struct memory *memory);

@@ -22,7 +22,8 @@ static uint32_t segment_flags(const struct segment *segment)
     bool kept = segment->state == GTTD_SEALED && segment->memory->keep.record_fd >= 0;
     bool wc = segment->memory && segment->memory->memory_class == GTTD_MEMORY_WC;
     return (immutable ? GTTD_SEGMENT_IMMUTABLE : 0) | (wc ? GTTD_SEGMENT_WC : 0) |
-           (kept ? GTTD_SEGMENT_KEPT : 0);
+           (kept ? GTTD_SEGMENT_KEPT : 0) |
+           (segment_is_adopted(segment) ? GTTD_SEGMENT_ADOPTED : 0);
 }
 
 static void send_plain(struct client *client, enum gttd_op op, uint32_t serial)
@@ -44,15 +45,17 @@ static void send_open(struct client *client, uint32_t serial, const struct segme
         rsp.n_chunks = segment->memory->n_chunks;
         rsp.metadata_size = segment->metadata_size;
         rsp.uid = segment->account->uid;
+        rsp.memory = segment->device;
         memcpy(rsp.digest, segment->digest, sizeof rsp.digest);
         memcpy(rsp.metadata, segment->metadata, sizeof rsp.metadata);
     }
     client_send(client, &rsp.hdr, -1);
 }
 
-static void send_create(struct client *client, uint32_t serial, const struct segment *segment)
+static void send_create(struct client *client, enum gttd_op op, uint32_t serial,
+                        const struct segment *segment)
 {
-    struct gttd_create_rsp rsp = {.hdr = gttd_header(sizeof rsp, GTTD_OP_CREATE, serial),
+    struct gttd_create_rsp rsp = {.hdr = gttd_header(sizeof rsp, op, serial),
                                   .id = segment->id,
                                   .size_bytes = segment->memory->size_bytes,
                                   .chunk_bytes = segment->memory->chunk_bytes,
@@ -78,7 +81,7 @@ void ops_answer(void *data, const struct pending *pending, int status, enum gttd
     } else if (pending->op == GTTD_OP_OPEN) {
         send_open(client, pending->serial, pending->segment, role);
     } else if (pending->op == GTTD_OP_CREATE) {
-        send_create(client, pending->serial, pending->segment);
+        send_create(client, pending->op, pending->serial, pending->segment);
     } else {
         send_seal(client, pending->serial, pending->segment);
     }
@@ -112,6 +115,7 @@ static int do_status(struct client *client, const union gttd_msg *msg, struct re
     const struct server *server = client->server;
     const struct pool *pool = &server->pool;
     const struct heap_room room = heap_room(pool->heap);
+    const struct account *adopted = quota_find(&pool->adopted, client->owner.uid);
     (void)why;
     struct gttd_status_rsp rsp = {.hdr = gttd_header(sizeof rsp, GTTD_OP_STATUS, msg->hdr.serial),
                                   .flags = daemon_flags(pool),
@@ -126,12 +130,17 @@ static int do_status(struct client *client, const union gttd_msg *msg, struct re
                                   .gtt_total_bytes = room.total_bytes,
                                   .gtt_usable_bytes = room.usable_bytes,
                                   .gtt_used_bytes = room.used_bytes,
-                                  .ballast_bytes = pool->debt.ballast_bytes};
+                                  .ballast_bytes = pool->debt.ballast_bytes,
+                                  .adopted_bytes = pool->adopted.bytes,
+                                  .adopted_user_bytes = adopted ? adopted->bytes : 0,
+                                  .adopted_quota_bytes = pool->limits.adopted_quota_bytes,
+                                  .adopts = pool->limits.adopts};
     list_for_each(pos, &pool->segments)
     {
         const struct segment *segment = list_entry(pos, struct segment, link);
         rsp.n_segments++;
         rsp.n_sealed += segment->state == GTTD_SEALED;
+        rsp.n_adopted += segment_is_adopted(segment);
         rsp.n_leases += segment->n_leases;
         rsp.n_waiters += segment->n_waiters;
         rsp.pinned_bytes += pinned_bytes(segment);
@@ -158,6 +167,8 @@ static void list_segment(const struct segment *segment, struct gttd_list_entry *
         ret->chunk_bytes = segment->memory->chunk_bytes;
         ret->pinned_bytes = pinned_bytes(segment);
     }
+    ret->device = segment->device.device;
+    memcpy(ret->device_name, segment->device.device_name, sizeof ret->device_name);
     memcpy(ret->name, segment->name, sizeof ret->name);
     memcpy(ret->label, segment->writer_label, sizeof ret->label);
     if (segment->state == GTTD_SEALED) {
@@ -191,6 +202,25 @@ static int do_create(struct client *client, const union gttd_msg *msg, struct re
     return r == POOL_LATER ? 0 : r;
 }
 
+static int do_adopt(struct client *client, const union gttd_msg *msg, struct reason *why)
+{
+    struct segment *segment;
+    int r = pool_adopt(&client->server->pool, &client->owner, &msg->adopt_req, &segment, why);
+    if (r == 0) {
+        send_create(client, GTTD_OP_ADOPT, msg->hdr.serial, segment);
+    }
+    return r;
+}
+
+static int do_give(struct client *client, const union gttd_msg *msg, struct reason *why)
+{
+    int r = pool_give(&client->owner, &msg->give_req, &client->received_fd, why);
+    if (r == 0) {
+        send_plain(client, GTTD_OP_GIVE, msg->hdr.serial);
+    }
+    return r;
+}
+
 static int do_chunk(struct client *client, const union gttd_msg *msg, struct reason *why)
 {
     const struct gttd_chunk_req *req = &msg->chunk_req;
@@ -215,8 +245,7 @@ static int do_open(struct client *client, const union gttd_msg *msg, struct reas
 {
     struct segment *segment;
     enum gttd_role role;
-    int r = pool_open(&client->server->pool, &client->owner, msg->hdr.serial, msg->open_req.name,
-                      msg->open_req.flags, &segment, &role, why);
+    int r = pool_open(&client->server->pool, &client->owner, &msg->open_req, &segment, &role, why);
     if (r == 0) {
         send_open(client, msg->hdr.serial, segment, role);
     }
@@ -261,7 +290,7 @@ static int (*const handlers[])(struct client *client, const union gttd_msg *msg,
     [GTTD_OP_HELLO] = do_hello,   [GTTD_OP_STATUS] = do_status, [GTTD_OP_LIST] = do_list,
     [GTTD_OP_CREATE] = do_create, [GTTD_OP_CHUNK] = do_chunk,   [GTTD_OP_SEAL] = do_seal,
     [GTTD_OP_OPEN] = do_open,     [GTTD_OP_CLOSE] = do_close,   [GTTD_OP_DROP] = do_drop,
-    [GTTD_OP_WATCH] = do_watch,
+    [GTTD_OP_WATCH] = do_watch,   [GTTD_OP_ADOPT] = do_adopt,   [GTTD_OP_GIVE] = do_give,
 };
 
 void ops_handle(struct client *client, const union gttd_msg *msg)

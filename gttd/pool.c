@@ -6,9 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "adopted.h"
 #include "evict.h"
 #include "gttd_wire.h"
 #include "log.h"
+#include "restore.h"
 
 #define LEASES_PER_OWNER   1024
 #define PENDINGS_PER_OWNER 64
@@ -71,7 +73,7 @@ static struct segment *find_shared(struct pool *pool, const struct owner *owner,
         struct segment *segment = list_entry(pos, struct segment, link);
         bool better = !best || (segment->state == GTTD_SEALED && best->state != GTTD_SEALED);
         if (better && pool->limits.share_group && segment->account->uid != owner->uid &&
-            !strcmp(segment->name, name)) {
+            !segment_is_adopted(segment) && !strcmp(segment->name, name)) {
             best = segment;
         }
     }
@@ -137,6 +139,7 @@ static void free_memory(struct segment *segment)
     if (segment->memory) {
         memory_discard(segment->memory);
         segment->memory = NULL;
+        segment->device = (struct gttd_device_memory){0};
     }
 }
 
@@ -159,14 +162,18 @@ static void refuse_waiters(struct pool *pool, struct segment *segment, int statu
 }
 
 static int open_sealed(struct pool *pool, struct owner *owner, struct segment *segment,
-                       struct reason *why)
+                       const struct gttd_device_id *device, struct reason *why)
 {
     struct lease *lease;
+    int r = pool_check_device(segment, owner, device, why);
+    if (r < 0) {
+        return r;
+    }
     if (owner->n_leases >= LEASES_PER_OWNER) {
         return reason_set(why, -EDQUOT, "this client has %d leases, the most there may be",
                           LEASES_PER_OWNER);
     }
-    int r = lease_create(owner, segment, &lease);
+    r = lease_create(owner, segment, &lease);
     if (r < 0) {
         return reason_set(why, r, "gttd itself is out of memory");
     }
@@ -175,17 +182,22 @@ static int open_sealed(struct pool *pool, struct owner *owner, struct segment *s
     return 0;
 }
 
+/* What an OPEN has waited for. */
+static void open_waiting(struct pool *pool, struct pending *pending, struct segment *segment)
+{
+    struct reason why;
+    int r = open_sealed(pool, pending->owner, segment,
+                        pending->names_device ? &pending->device : NULL, &why);
+    answer(pool, pending, r, GTTD_ROLE_LEASE, &why);
+}
+
 /* A waiter of another user finds that its own user has made such a segment meanwhile: that one it
  * gets, or waits for. */
 static void rejoin(struct pool *pool, struct pending *pending, struct segment *own)
 {
-    struct reason why;
+    pending_move(pending, own);
     if (own->state == GTTD_SEALED) {
-        pending_move(pending, own);
-        int r = open_sealed(pool, pending->owner, own, &why);
-        answer(pool, pending, r, GTTD_ROLE_LEASE, &why);
-    } else {
-        pending_move(pending, own);
+        open_waiting(pool, pending, own);
     }
 }
 
@@ -279,7 +291,7 @@ static void abandon(struct pool *pool, struct segment *segment, const struct own
     hand_over(pool, segment);
 }
 
-static void release(struct pool *pool, struct lease *lease)
+void pool_release(struct pool *pool, struct lease *lease)
 {
     struct segment *segment = lease->segment;
     const struct owner *owner = lease->owner;
@@ -297,7 +309,7 @@ static void release(struct pool *pool, struct lease *lease)
     collect(segment);
 }
 
-static int wait_for(struct owner *owner, struct segment *segment, uint32_t serial, uint32_t flags,
+static int wait_for(struct owner *owner, struct segment *segment, const struct gttd_open_req *req,
                     struct reason *why)
 {
     struct pending *pending;
@@ -305,29 +317,32 @@ static int wait_for(struct owner *owner, struct segment *segment, uint32_t seria
         return reason_set(why, -EDQUOT, "this client waits for %d answers already",
                           PENDINGS_PER_OWNER);
     }
-    int r = pending_create(owner, segment, GTTD_OP_OPEN, serial, true, &pending);
+    int r = pending_create(owner, segment, GTTD_OP_OPEN, req->hdr.serial, true, &pending);
     if (r < 0) {
         return reason_set(why, r, "gttd itself is out of memory");
     }
-    pending->fill = flags & GTTD_OPEN_FILL;
-    pending->own = flags & GTTD_OPEN_OWN;
+    pending->fill = req->flags & GTTD_OPEN_FILL;
+    pending->own = req->flags & GTTD_OPEN_OWN;
+    pending->names_device = req->flags & GTTD_OPEN_DEVICE;
+    pending->device = req->device;
     return POOL_LATER;
 }
 
-int pool_open(struct pool *pool, struct owner *owner, uint32_t serial, const char *name,
-              uint32_t flags, struct segment **ret, enum gttd_role *ret_role, struct reason *why)
+int pool_open(struct pool *pool, struct owner *owner, const struct gttd_open_req *req,
+              struct segment **ret, enum gttd_role *ret_role, struct reason *why)
 {
-    struct segment *segment = find_name(pool, owner->uid, name);
+    bool names_device = req->flags & GTTD_OPEN_DEVICE;
+    struct segment *segment = find_name(pool, owner->uid, req->name);
     int r;
-    if (!segment && !(flags & GTTD_OPEN_OWN)) {
-        segment = find_shared(pool, owner, name);
+    if (!segment && !(req->flags & (GTTD_OPEN_OWN | GTTD_OPEN_DEVICE))) {
+        segment = find_shared(pool, owner, req->name);
     }
-    if (!segment && !(flags & GTTD_OPEN_FILL)) {
+    if (!segment && !(req->flags & GTTD_OPEN_FILL)) {
         return reason_set(why, -ENOENT, "there is no such segment");
     }
     if (!segment) {
         r = owner->n_leases < LEASES_PER_OWNER
-                ? new_segment(pool, owner, name, &segment, why)
+                ? new_segment(pool, owner, req->name, &segment, why)
                 : reason_set(why, -EDQUOT, "this client has too many leases");
         if (r == 0) {
             segment->was_claimed = true;
@@ -337,7 +352,7 @@ int pool_open(struct pool *pool, struct owner *owner, uint32_t serial, const cha
         return r;
     }
     if (segment->state == GTTD_SEALED) {
-        r = open_sealed(pool, owner, segment, why);
+        r = open_sealed(pool, owner, segment, names_device ? &req->device : NULL, why);
         if (r == 0) {
             *ret_role = GTTD_ROLE_LEASE;
             *ret = segment;
@@ -347,10 +362,10 @@ int pool_open(struct pool *pool, struct owner *owner, uint32_t serial, const cha
     if (segment->writer && segment->writer->owner == owner && segment->state != GTTD_SEALING) {
         return reason_set(why, -EDEADLK, "this client itself is filling it");
     }
-    if (!(flags & GTTD_OPEN_WAIT)) {
+    if (!(req->flags & GTTD_OPEN_WAIT)) {
         return reason_set(why, -EAGAIN, "pid %d is filling it", (int)segment->writer_pid);
     }
-    return wait_for(owner, segment, serial, flags, why);
+    return wait_for(owner, segment, req, why);
 }
 
 /* Main thread, from the worker: the memory of a CREATE is there, or it failed. */
@@ -373,7 +388,7 @@ static void on_populated(struct memory *memory)
     free_memory(segment);
     segment->state = GTTD_CLAIMED;
     if (!segment->was_claimed) {
-        release(pool, segment->writer);
+        pool_release(pool, segment->writer);
     }
 }
 
@@ -399,8 +414,8 @@ static int check_create(struct pool *pool, const struct gttd_create_req *req, ui
 }
 
 /* The segment a CREATE is about: the one this owner has claimed, or a new one. */
-static int create_target(struct pool *pool, struct owner *owner, const char *name,
-                         struct segment **ret, struct reason *why)
+int pool_create_target(struct pool *pool, struct owner *owner, const char *name,
+                       struct segment **ret, struct reason *why)
 {
     struct segment *segment = name[0] ? find_name(pool, owner->uid, name) : NULL;
     if (!segment) {
@@ -435,7 +450,7 @@ int pool_create(struct pool *pool, struct owner *owner, uint32_t serial,
     if (r < 0) {
         return r;
     }
-    r = create_target(pool, owner, req->name, &segment, why);
+    r = pool_create_target(pool, owner, req->name, &segment, why);
     if (r < 0) {
         return r;
     }
@@ -466,53 +481,9 @@ int pool_create(struct pool *pool, struct owner *owner, uint32_t serial,
     return POOL_LATER;
 fail:
     if (!segment->was_claimed) {
-        release(pool, segment->writer);
+        pool_release(pool, segment->writer);
     }
     return r;
-}
-
-static void log_not_kept(const struct segment *segment, const char *why)
-{
-    log_line(LOG_WARNING, "segment %s (uid %d): a restart of gttd will lose it: %s", segment->name,
-             (int)segment->account->uid, why);
-}
-
-/* What the next gttd needs goes into the fd store with the seal, as far as there is room. */
-static void plan_to_keep(const struct pool *pool, struct segment *segment)
-{
-    struct keep *keep = &segment->memory->keep;
-    struct reason why;
-    if (!pool->store || !pool->store->there) {
-        return; /* said at the start */
-    }
-    if (keep_plan(keep, pool->store, segment->id, segment->memory->n_chunks, &why) < 0) {
-        log_not_kept(segment, why.text);
-        return;
-    }
-    struct record *record = keep->record;
-    record->size_bytes = segment->memory->size_bytes;
-    record->chunk_bytes = segment->memory->chunk_bytes;
-    record->memory_class = segment->memory->memory_class;
-    record->uid = segment->account->uid;
-    record->pid = segment->writer_pid;
-    record->metadata_size = segment->metadata_size;
-    gttd_set_text(record->heap, sizeof record->heap, pool->heap->ops->name);
-    memcpy(record->name, segment->name, sizeof record->name);
-    memcpy(record->label, segment->writer_label, sizeof record->label);
-    memcpy(record->digest, segment->digest, sizeof record->digest);
-    memcpy(record->metadata, segment->metadata, sizeof record->metadata);
-}
-
-/* The store has it, or not; a segment that was dropped meanwhile does not belong there. */
-static void check_kept(struct segment *segment)
-{
-    struct keep *keep = &segment->memory->keep;
-    if (keep->result < 0) {
-        log_not_kept(segment, strerror(-keep->result));
-    }
-    if (keep->result < 0 || !segment->name[0]) {
-        keep_remove(keep);
-    }
 }
 
 /* Main thread, from the worker. */
@@ -523,16 +494,13 @@ static void on_sealed(struct memory *memory)
     const struct owner *owner = segment->writer ? segment->writer->owner : NULL;
     segment->state = GTTD_SEALED;
     segment->writer = NULL; /* its lease stays */
-    check_kept(segment);
+    restore_check_kept(segment);
     touch(pool, segment);
     answer_request(pool, segment, 0, NULL);
     notify(pool, GTTD_EVENT_SEALED, segment, owner);
     list_for_each(pos, &segment->waiters)
     {
-        struct pending *pending = list_entry(pos, struct pending, segment_link);
-        struct reason why;
-        int r = open_sealed(pool, pending->owner, segment, &why);
-        answer(pool, pending, r, GTTD_ROLE_LEASE, &why);
+        open_waiting(pool, list_entry(pos, struct pending, segment_link), segment);
     }
     collect(segment);
 }
@@ -554,7 +522,11 @@ int pool_seal(struct owner *owner, const struct gttd_seal_req *req, struct reaso
     if (!segment->name[0]) {
         return reason_set(why, -ESTALE, "its name was dropped while it was being filled");
     }
-    int r = pending_create(owner, segment, GTTD_OP_SEAL, req->hdr.serial, false, &pending);
+    int r = pool_check_given(segment, why);
+    if (r < 0) {
+        return r;
+    }
+    r = pending_create(owner, segment, GTTD_OP_SEAL, req->hdr.serial, false, &pending);
     if (r < 0) {
         return reason_set(why, r, "gttd itself is out of memory");
     }
@@ -562,7 +534,7 @@ int pool_seal(struct owner *owner, const struct gttd_seal_req *req, struct reaso
     memcpy(segment->metadata, req->metadata, sizeof segment->metadata);
     segment->metadata_size = req->metadata_size;
     segment->state = GTTD_SEALING;
-    plan_to_keep(segment->pool, segment);
+    restore_plan(segment->pool, segment);
     memory_seal(segment->memory, on_sealed);
     return POOL_LATER;
 }
@@ -581,6 +553,9 @@ int pool_chunk(struct owner *owner, uint64_t id, uint32_t index, int *ret_fd, ui
     if (index >= segment->memory->n_chunks) {
         return reason_set(why, -EINVAL, "chunk %u of %u", index, segment->memory->n_chunks);
     }
+    if (segment->memory->chunks[index].fd < 0) {
+        return reason_set(why, -EBUSY, "chunk %u has not been given yet", index);
+    }
     segment->memory->chunks[index].handed_out = true;
     *ret_fd = segment->memory->chunks[index].fd;
     *ret_bytes = segment->memory->chunks[index].size_bytes;
@@ -593,7 +568,7 @@ int pool_close(struct pool *pool, struct owner *owner, uint64_t id, struct reaso
     if (!lease) {
         return reason_set(why, -ENOENT, "this client holds no such segment");
     }
-    release(pool, lease);
+    pool_release(pool, lease);
     return 0;
 }
 
@@ -658,7 +633,7 @@ void pool_owner_gone(struct pool *pool, struct owner *owner)
         pending_destroy(list_entry(pos, struct pending, owner_link));
     }
     while (!list_empty(&owner->leases)) { /* releasing one may, for all we know, touch others */
-        release(pool, list_entry(owner->leases.next, struct lease, owner_link));
+        pool_release(pool, list_entry(owner->leases.next, struct lease, owner_link));
     }
 }
 
@@ -704,10 +679,14 @@ void pool_trim(struct pool *pool)
 void pool_init(struct pool *pool, struct heap *heap, struct worker *worker,
                const struct limits *limits)
 {
-    *pool = (struct pool){.heap = heap, .worker = worker, .limits = *limits};
+    *pool = (struct pool){.heap = heap,
+                          .worker = worker,
+                          .limits = *limits,
+                          .adopted_heap = {.ops = &heap_adopted, .device_fd = -1}};
     list_init(&pool->segments);
     list_init(&pool->memories);
     quota_init(&pool->quota);
+    quota_init(&pool->adopted);
     ballast_init(&pool->ballast, heap, worker, &pool->debt);
 }
 
@@ -725,4 +704,5 @@ void pool_finish(struct pool *pool)
     }
     ballast_finish(&pool->ballast);
     quota_finish(&pool->quota);
+    quota_finish(&pool->adopted);
 }

@@ -20,7 +20,10 @@ struct pool {
     struct fdstore *store; /* where sealed segments are kept; NULL: nowhere */
     struct limits limits;
     struct quota quota;
+    struct quota adopted; /* accounts of their own: what is adopted is neither RAM nor the pool's */
     struct memory_debt debt;
+    struct heap adopted_heap;
+    struct memory_debt adopted_debt; /* nobody asks it */
     struct ballast ballast;
     struct list segments; /* struct segment */
     struct list memories; /* struct memory, also such as no segment has any more */
@@ -49,8 +52,8 @@ void pool_trim(struct pool *pool);
 /* After worker_stop(), with no owner left. */
 void pool_finish(struct pool *pool);
 
-int pool_open(struct pool *pool, struct owner *owner, uint32_t serial, const char *name,
-              uint32_t flags, struct segment **ret, enum gttd_role *ret_role, struct reason *why);
+int pool_open(struct pool *pool, struct owner *owner, const struct gttd_open_req *req,
+              struct segment **ret, enum gttd_role *ret_role, struct reason *why);
 int pool_create(struct pool *pool, struct owner *owner, uint32_t serial,
                 const struct gttd_create_req *req, struct reason *why);
 int pool_seal(struct owner *owner, const struct gttd_seal_req *req, struct reason *why);
@@ -73,6 +76,29 @@ void pool_shut_down(struct pool *pool);
 /* True if what concerns uid is this owner's business: its own, and everything for root and where
  * users share. */
 bool pool_shows(const struct pool *pool, const struct owner *owner, uid_t uid);
+
+/* ---- adopt.c: memory that clients hand over ---- */
+
+/* Begin a segment of this owner that consists of device memory. */
+int pool_adopt(struct pool *pool, struct owner *owner, const struct gttd_adopt_req *req,
+               struct segment **ret, struct reason *why);
+/* One chunk of it; *fd is taken (and -1 then) only on success. */
+int pool_give(struct owner *owner, const struct gttd_give_req *req, int *fd, struct reason *why);
+/* Whether this owner may be about to give one. */
+bool pool_expects_fd(const struct owner *owner);
+/* An adopted segment can be sealed when all its chunks have been given. */
+int pool_check_given(const struct segment *segment, struct reason *why);
+/* Whether this owner may have this segment's memory, naming device (NULL: none). */
+int pool_check_device(const struct segment *segment, const struct owner *owner,
+                      const struct gttd_device_id *device, struct reason *why);
+
+/* ---- for adopt.c ---- */
+
+/* The segment that a CREATE or ADOPT of this owner is about: what it has claimed, or a new one. */
+int pool_create_target(struct pool *pool, struct owner *owner, const char *name,
+                       struct segment **ret, struct reason *why);
+/* Give back a hold. */
+void pool_release(struct pool *pool, struct lease *lease);
 
 /* From now on these limits hold; nobody loses what they have. */
 void pool_set_limits(struct pool *pool, const struct limits *limits);

@@ -36,6 +36,18 @@ struct account *quota_get(struct quota *quota, uid_t uid)
     return account;
 }
 
+const struct account *quota_find(const struct quota *quota, uid_t uid)
+{
+    list_for_each(pos, &quota->accounts)
+    {
+        const struct account *account = list_entry(pos, struct account, link);
+        if (account->uid == uid) {
+            return account;
+        }
+    }
+    return NULL;
+}
+
 void quota_put(struct account *account)
 {
     if (account && --account->n_refs == 0) {

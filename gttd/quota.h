@@ -42,6 +42,9 @@ void quota_finish(struct quota *quota); /* every account must have been given ba
 struct account *quota_get(struct quota *quota, uid_t uid);
 void quota_put(struct account *account);
 
+/* The account of a uid, if there is one; borrowed. */
+const struct account *quota_find(const struct quota *quota, uid_t uid);
+
 /* Cannot fail: whether there is room has been decided before. */
 void quota_charge(struct quota *quota, struct account *account, uint64_t bytes, uint32_t n_chunks,
                   struct charge *ret);

@@ -107,7 +107,7 @@ static bool zero_from(const uint8_t *data, size_t from, size_t size)
     return true;
 }
 
-/* Chunks are different files, so that none is ever used twice. */
+/* Chunks that gttd made are different files, so that none is ever used twice. */
 static const char *check_chunks(const struct record *record)
 {
     for (uint32_t i = 0; i < record->n_chunks; i++) {
@@ -115,13 +115,22 @@ static const char *check_chunks(const struct record *record)
         if (chunk->hold > HEAP_PINNED || chunk->pad) {
             return "a chunk's padding or hold";
         }
-        for (uint32_t j = 0; j < i; j++) {
+        for (uint32_t j = 0; j < i && !record->device.handle; j++) {
             if (chunk->ino == record->chunks[j].ino && chunk->dev == record->chunks[j].dev) {
                 return "two of its chunks are the same";
             }
         }
     }
     return NULL;
+}
+
+/* All zero, or complete. */
+static bool device_valid(const struct record *record)
+{
+    const struct gttd_device_memory *device = &record->device;
+    return device->handle
+               ? gttd_device_memory_valid(device, record->size_bytes, record->chunk_bytes)
+               : zero_from((const uint8_t *)device, 0, sizeof *device);
 }
 
 static const char *what_is_wrong(const struct record *record, size_t size)
@@ -145,6 +154,9 @@ static const char *what_is_wrong(const struct record *record, size_t size)
     if (!text_valid(record->heap, sizeof record->heap) || !record->heap[0] ||
         !text_valid(record->label, sizeof record->label)) {
         return "its heap or label is no text";
+    }
+    if (!device_valid(record)) {
+        return "its device memory is no device's";
     }
     if (record->metadata_size > GTTD_METADATA_MAX ||
         !zero_from(record->metadata, record->metadata_size, GTTD_METADATA_MAX)) {

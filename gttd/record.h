@@ -13,9 +13,11 @@
 #include "gttd_proto.h"
 #include "reason.h"
 
-#define RECORD_VERSION 1
+#define RECORD_VERSION 2
 
-/* The file by which a chunk's fd is known again: the manager keeps fds in no particular order. */
+/* The file by which a chunk's fd is known again: the manager keeps fds in no particular order.
+ * Those of device memory may all be of one file, and are known by the names they are stored under.
+ */
 struct record_chunk {
     uint64_t dev; /* of fstat() */
     uint64_t ino;
@@ -49,9 +51,10 @@ struct record {
     char label[GTTD_LABEL_SIZE];
     uint8_t digest[GTTD_DIGEST_SIZE];
     uint8_t metadata[GTTD_METADATA_MAX];
-    struct record_chunk chunks[]; /* [n_chunks] */
+    struct gttd_device_memory device; /* of an adopted one; else zero */
+    struct record_chunk chunks[];     /* [n_chunks] */
 };
-static_assert(offsetof(struct record, chunks) == 1336, "stored by one gttd and read by another");
+static_assert(offsetof(struct record, chunks) == 1464, "stored by one gttd and read by another");
 
 #define RECORD_MAX (offsetof(struct record, chunks) + GTTD_CHUNKS_MAX * sizeof(struct record_chunk))
 

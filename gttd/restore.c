@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Segments out of the fd store: see restore.h. */
+/* Segments into the fd store and out of it: see restore.h. */
 #include "restore.h"
 
 #include <errno.h>
@@ -10,10 +10,58 @@
 
 #include "anchor.h"
 #include "gttd_util.h"
+#include "gttd_wire.h"
 #include "log.h"
 #include "loop.h"
 
 #define ANCHOR "anchor" /* its name among the stored fds of the heap */
+
+/* ---- into the store ---- */
+
+static void log_not_kept(const struct segment *segment, const char *why)
+{
+    log_line(LOG_WARNING, "segment %s (uid %d): a restart of gttd will lose it: %s", segment->name,
+             (int)segment->account->uid, why);
+}
+
+void restore_plan(const struct pool *pool, struct segment *segment)
+{
+    struct keep *keep = &segment->memory->keep;
+    struct reason why;
+    if (!pool->store || !pool->store->there) {
+        return; /* said at the start */
+    }
+    if (keep_plan(keep, pool->store, segment->id, segment->memory->n_chunks, &why) < 0) {
+        log_not_kept(segment, why.text);
+        return;
+    }
+    struct record *record = keep->record;
+    record->size_bytes = segment->memory->size_bytes;
+    record->chunk_bytes = segment->memory->chunk_bytes;
+    record->memory_class = segment->memory->memory_class;
+    record->uid = segment->account->uid;
+    record->pid = segment->writer_pid;
+    record->metadata_size = segment->metadata_size;
+    record->device = segment->device;
+    gttd_set_text(record->heap, sizeof record->heap, segment->memory->heap->ops->name);
+    memcpy(record->name, segment->name, sizeof record->name);
+    memcpy(record->label, segment->writer_label, sizeof record->label);
+    memcpy(record->digest, segment->digest, sizeof record->digest);
+    memcpy(record->metadata, segment->metadata, sizeof record->metadata);
+}
+
+void restore_check_kept(struct segment *segment)
+{
+    struct keep *keep = &segment->memory->keep;
+    if (keep->result < 0) {
+        log_not_kept(segment, strerror(-keep->result));
+    }
+    if (keep->result < 0 || !segment->name[0]) {
+        keep_remove(keep);
+    }
+}
+
+/* ---- out of it ---- */
 
 /* The stored fds of one segment. */
 struct group {
@@ -22,13 +70,15 @@ struct group {
     size_t n_fds;
 };
 
-/* The fd of a chunk, the caller's; -1: it is not there. */
-static int take_chunk(const struct group *group, const struct record_chunk *chunk)
+/* The fd of a chunk, the caller's; -1: it is not there. index: the one of an adopted segment, or
+ * -1. */
+static int take_chunk(const struct group *group, const struct record_chunk *chunk, int64_t index)
 {
     for (size_t i = 0; i < group->n_fds; i++) {
         struct stored_fd *stored = &group->fds[i];
-        if (stored->kind == 'c' && stored->fd >= 0 && stored->ino == chunk->ino &&
-            stored->dev == chunk->dev) {
+        bool is_it = index < 0 ? stored->kind == 'c'
+                               : stored->kind == 'a' && stored->index == (uint32_t)index;
+        if (is_it && stored->fd >= 0 && stored->ino == chunk->ino && stored->dev == chunk->dev) {
             return take_fd(&stored->fd);
         }
     }
@@ -74,9 +124,10 @@ static int check_against_pool(const struct pool *pool, const struct group *group
     if (record->id != group->id) {
         return reason_set(why, -EBADMSG, "its record is that of segment %" PRIu64, record->id);
     }
-    if (strcmp(record->heap, pool->heap->ops->name) != 0) {
+    const struct heap *heap = record->device.handle ? &pool->adopted_heap : pool->heap;
+    if (strcmp(record->heap, heap->ops->name) != 0) {
         return reason_set(why, -EBADMSG, "it is of the %s heap, and this gttd uses %s",
-                          record->heap, pool->heap->ops->name);
+                          record->heap, heap->ops->name);
     }
     if (name_taken(pool, record)) {
         return reason_set(why, -EEXIST, "there are two of that name");
@@ -88,21 +139,36 @@ static int check_against_pool(const struct pool *pool, const struct group *group
     return 0;
 }
 
+/* Memory without its chunks, charged. */
+static int make_memory(struct pool *pool, const struct record *record, struct account *account,
+                       struct memory **ret)
+{
+    const struct memory_shape shape = {record->id, record->size_bytes, record->chunk_bytes,
+                                       (enum gttd_memory_class)record->memory_class};
+    if (!record->device.handle) {
+        return memory_create(&pool->ballast, &pool->quota, account, &shape, ret);
+    }
+    struct account *adopted = quota_get(&pool->adopted, record->uid);
+    int r = adopted ? memory_create_adopted(&pool->adopted_heap, pool->worker, &pool->adopted_debt,
+                                            &pool->adopted, adopted, &shape, ret)
+                    : -ENOMEM;
+    quota_put(adopted);
+    return r;
+}
+
 /* The segment's memory, charged to account, with all its chunks. */
 static int take_memory(struct pool *pool, const struct group *group, const struct record *record,
                        struct account *account, struct memory **ret, struct reason *why)
 {
-    const struct memory_shape shape = {record->id, record->size_bytes, record->chunk_bytes,
-                                       (enum gttd_memory_class)record->memory_class};
     AUTO_FREE int *fds = malloc(record->n_chunks * sizeof fds[0]);
     struct memory *memory;
-    if (!fds || memory_create(&pool->ballast, &pool->quota, account, &shape, &memory) < 0) {
+    if (!fds || make_memory(pool, record, account, &memory) < 0) {
         return reason_set(why, -ENOMEM, "gttd itself is out of memory");
     }
     bool complete = true;
     for (uint32_t i = 0; i < record->n_chunks; i++) {
         memory->chunks[i].hold = (enum heap_hold)record->chunks[i].hold;
-        fds[i] = take_chunk(group, &record->chunks[i]);
+        fds[i] = take_chunk(group, &record->chunks[i], record->device.handle ? (int64_t)i : -1);
         complete = complete && fds[i] >= 0;
     }
     int r = 0;
@@ -138,6 +204,7 @@ static struct segment *make_segment(struct pool *pool, struct account *account,
     memcpy(segment->digest, record->digest, sizeof segment->digest);
     memcpy(segment->metadata, record->metadata, sizeof segment->metadata);
     segment->metadata_size = record->metadata_size;
+    segment->device = record->device;
     segment->last_use = record->last_use;
     segment->last_use_ms = record->last_use_ms < now_ms ? record->last_use_ms : now_ms;
     return segment;
@@ -165,6 +232,7 @@ static int take_segment(struct pool *pool, const struct group *group, const stru
                                  .id = record->id,
                                  .record_fd = take_fd(record_fd),
                                  .n_fds = record->n_chunks + 1,
+                                 .n_adopted = record->device.handle ? record->n_chunks : 0,
                                  .was_stored = true};
     memory->segment = segment;
     segment->memory = memory;
@@ -197,10 +265,7 @@ static void restore_or_remove(struct pool *pool, const struct group *group)
         return;
     }
     log_line(LOG_WARNING, "%s: not taken over from the gttd before: %s", what, why.text);
-    for (size_t i = 0; i < group->n_fds; i++) {
-        close_fdp(&group->fds[i].fd);
-    }
-    fdstore_remove(pool->store, group->id, (uint32_t)group->n_fds);
+    fdstore_remove_returned(pool->store, group->fds, group->n_fds);
 }
 
 void restore_anchor(struct heap *heap, struct fdstore *store)
@@ -262,14 +327,19 @@ void restore_pool(struct pool *pool)
         }
     }
     tidy_anchor(pool);
-    uint32_t n = 0;
+    uint32_t n = 0, n_adopted = 0;
     list_for_each(pos, &pool->segments)
     {
-        n++;
+        const struct segment *segment = list_entry(pos, struct segment, link);
+        *(segment_is_adopted(segment) ? &n_adopted : &n) += 1;
     }
+    char size[SIZE_TEXT_MAX];
     if (n) {
-        char size[SIZE_TEXT_MAX];
         log_line(LOG_INFO, "took over %u sealed segments (%s) from the gttd before", n,
                  size_text(pool->quota.bytes, size));
+    }
+    if (n_adopted) {
+        log_line(LOG_INFO, "took over %u segments of device memory (%s) from the gttd before",
+                 n_adopted, size_text(pool->adopted.bytes, size));
     }
 }

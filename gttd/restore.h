@@ -8,6 +8,13 @@
 
 #include "pool.h"
 
+/* A segment is about to be sealed: what the next gttd needs goes into the fd store with that, as
+ * far as there is room. */
+void restore_plan(const struct pool *pool, struct segment *segment);
+/* It is sealed: the store has it, or not, which is logged; one that was dropped meanwhile does not
+ * belong there. */
+void restore_check_kept(struct segment *segment);
+
 /* Have what pins the heap's memory go on doing so while no gttd runs: use the one that is in the
  * store, or put this one there. Before restore_pool(). */
 void restore_anchor(struct heap *heap, struct fdstore *store);

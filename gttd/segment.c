@@ -35,6 +35,11 @@ void segment_destroy(struct segment *segment)
     free(segment);
 }
 
+bool segment_is_adopted(const struct segment *segment)
+{
+    return segment->device.handle != 0;
+}
+
 void segment_give(struct segment *segment, struct account *account)
 {
     assert(!segment->memory);

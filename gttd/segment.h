@@ -39,12 +39,13 @@ struct segment {
     struct lease *writer; /* until sealed; NULL while SEALING if the writer is gone */
     pid_t writer_pid;     /* kept for LIST */
     char writer_label[GTTD_LABEL_SIZE];
-    struct memory *memory;   /* NULL while CLAIMED */
-    struct pending *request; /* the unanswered CREATE or SEAL; NULL: its client is gone */
-    uint64_t last_use;       /* pool::use_clock */
-    int64_t last_use_ms;     /* loop_now_ms() */
-    struct list leases;      /* struct lease, with the writer's */
-    struct list waiters;     /* struct pending */
+    struct memory *memory;            /* NULL while CLAIMED */
+    struct gttd_device_memory device; /* handle 0: it is not adopted */
+    struct pending *request;          /* the unanswered CREATE or SEAL; NULL: its client is gone */
+    uint64_t last_use;                /* pool::use_clock */
+    int64_t last_use_ms;              /* loop_now_ms() */
+    struct list leases;               /* struct lease, with the writer's */
+    struct list waiters;              /* struct pending */
     uint32_t n_leases;
     uint32_t n_waiters;
     uint8_t digest[GTTD_DIGEST_SIZE];
@@ -68,14 +69,19 @@ struct pending {
     struct segment *segment;
     enum gttd_op op; /* OPEN, CREATE or SEAL */
     uint32_t serial;
-    bool fill; /* OPEN with FILL */
-    bool own;  /* OPEN with OWN */
+    bool fill;         /* OPEN with FILL */
+    bool own;          /* OPEN with OWN */
+    bool names_device; /* OPEN with DEVICE */
+    struct gttd_device_id device;
 };
 
 /* Takes a reference on account. NULL: no memory. The caller puts it into the pool's list. */
 struct segment *segment_create(struct account *account, const char *name);
 /* It has no lease, waiter, request or memory any more. */
 void segment_destroy(struct segment *segment);
+
+/* Of an adopted segment, once it has memory. */
+bool segment_is_adopted(const struct segment *segment);
 
 /* It becomes another user's. It has no memory: that never changes hands. */
 void segment_give(struct segment *segment, struct account *account);

@@ -174,7 +174,8 @@ int server_init(struct server *server, struct loop *loop, int listen_fd, struct 
     server->pool.data = server;
     loop->after = server_reap;
     loop->after_data = server;
-    return loop_add(loop, &server->listener, EPOLLIN);
+    int r = unwanted_start(&server->unwanted);
+    return r < 0 ? r : loop_add(loop, &server->listener, EPOLLIN);
 }
 
 void server_drain(struct server *server, int timeout_ms)
@@ -205,5 +206,6 @@ void server_disconnect_all(struct server *server)
 void server_finish(struct server *server)
 {
     pool_finish(&server->pool);
+    unwanted_stop(&server->unwanted);
     close_fdp(&server->spare_fd);
 }

@@ -8,6 +8,7 @@
 
 #include "loop.h"
 #include "pool.h"
+#include "unwanted.h"
 
 struct server {
     struct loop *loop;
@@ -17,6 +18,7 @@ struct server {
     struct list dead;    /* struct client, until server_reap() */
     uint32_t n_clients;  /* of both lists */
     uint32_t n_watchers;
+    struct unwanted unwanted; /* fds that clients have sent */
     int spare_fd; /* given up for a moment to refuse a connection when fds have run out */
     bool draining;
 };

@@ -81,6 +81,22 @@ static bool is_metadata(const uint8_t metadata[static GTTD_METADATA_MAX], uint32
     return size <= GTTD_METADATA_MAX && is_zero(metadata + size, GTTD_METADATA_MAX - size);
 }
 
+bool gttd_device_memory_valid(const struct gttd_device_memory *memory, uint64_t size_bytes,
+                              uint64_t chunk_bytes)
+{
+    uint32_t n_chunks = gttd_chunk_count(size_bytes, chunk_bytes);
+    if (!n_chunks || memory->handle != GTTD_HANDLE_OPAQUE_FD || memory->memory_type >= 32 ||
+        (memory->flags & ~GTTD_MEMORY_FLAGS) || memory->pad ||
+        !is_text(memory->device_name, sizeof memory->device_name, ' ')) {
+        return false;
+    }
+    uint64_t last_bytes = gttd_chunk_size(size_bytes, chunk_bytes, n_chunks - 1);
+    return memory->last_alloc_bytes >= last_bytes && memory->last_alloc_bytes <= GTTD_ALLOC_MAX &&
+           memory->alloc_bytes <= GTTD_ALLOC_MAX &&
+           (n_chunks == 1 ? memory->alloc_bytes == memory->last_alloc_bytes
+                          : memory->alloc_bytes >= chunk_bytes);
+}
+
 /* A sentence or nothing. */
 static bool is_sentence(const char text[static GTTD_TEXT_SIZE])
 {
@@ -117,7 +133,7 @@ static const char *check_hello_rsp(const union gttd_msg *msg)
 static const char *check_status_rsp(const union gttd_msg *msg)
 {
     const struct gttd_status_rsp *m = &msg->status_rsp;
-    if (m->flags & ~GTTD_DAEMON_FLAGS) {
+    if ((m->flags & ~GTTD_DAEMON_FLAGS) || m->adopts > 1) {
         return "STATUS reply: unknown flags";
     }
     return is_label(m->heap) && is_sentence(m->device) && is_sentence(m->pin)
@@ -129,7 +145,10 @@ static bool is_list_entry(const struct gttd_list_entry *e)
 {
     return e->id && e->state >= GTTD_CLAIMED && e->state <= GTTD_SEALED &&
            !(e->flags & ~GTTD_SEGMENT_FLAGS) && e->pinned_bytes <= e->size_bytes &&
-           is_name(e->name) && is_label(e->label);
+           is_name(e->name) && is_label(e->label) &&
+           is_text(e->device_name, sizeof e->device_name, ' ') &&
+           ((e->flags & GTTD_SEGMENT_ADOPTED) ||
+            is_zero(&e->device, sizeof *e - offsetof(struct gttd_list_entry, device)));
 }
 
 static const char *check_list_rsp(const union gttd_msg *msg)
@@ -171,6 +190,23 @@ static const char *check_create_rsp(const union gttd_msg *msg)
     return sizes_agree(m->size_bytes, m->chunk_bytes, m->n_chunks) ? NULL : "CREATE reply: sizes";
 }
 
+static const char *check_adopt_req(const union gttd_msg *msg)
+{
+    const struct gttd_adopt_req *m = &msg->adopt_req;
+    if (!m->name[0] || !is_name(m->name)) {
+        return "ADOPT: name is not printable text";
+    }
+    return gttd_device_memory_valid(&m->memory, m->size_bytes, m->chunk_bytes)
+               ? NULL
+               : "ADOPT: sizes, handle, memory type, flags, padding or device";
+}
+
+static const char *check_give_req(const union gttd_msg *msg)
+{
+    const struct gttd_give_req *m = &msg->give_req;
+    return m->pad || m->index >= GTTD_CHUNKS_MAX ? "GIVE: padding or index" : NULL;
+}
+
 static const char *check_chunk_req(const union gttd_msg *msg)
 {
     return msg->chunk_req.pad ? "CHUNK: padding is not zero" : NULL;
@@ -207,6 +243,9 @@ static const char *check_open_req(const union gttd_msg *msg)
     if (m->pad || (m->flags & ~GTTD_OPEN_FLAGS)) {
         return "OPEN: unknown flags or padding";
     }
+    if (!(m->flags & GTTD_OPEN_DEVICE) && !is_zero(&m->device, sizeof m->device)) {
+        return "OPEN: a device without its flag";
+    }
     return m->name[0] && is_name(m->name) ? NULL : "OPEN: name is not printable text";
 }
 
@@ -226,6 +265,11 @@ static const char *check_open_rsp(const union gttd_msg *msg)
     }
     if (m->pad || !sizes_agree(m->size_bytes, m->chunk_bytes, m->n_chunks)) {
         return m->pad ? "OPEN reply: padding is not zero" : "OPEN reply: sizes";
+    }
+    if (m->flags & GTTD_SEGMENT_ADOPTED
+            ? !gttd_device_memory_valid(&m->memory, m->size_bytes, m->chunk_bytes)
+            : !is_zero(&m->memory, sizeof m->memory)) {
+        return "OPEN reply: device memory";
     }
     return is_metadata(m->metadata, m->metadata_size) ? NULL : "OPEN reply: metadata size";
 }
@@ -287,6 +331,10 @@ static const struct shape {
     [GTTD_OP_WATCH] = {"WATCH", sizeof(struct gttd_plain), sizeof(struct gttd_plain), check_nothing,
                        check_nothing},
     [GTTD_OP_EVENT] = {"EVENT", 0, sizeof(struct gttd_event), NULL, check_event},
+    [GTTD_OP_ADOPT] = {"ADOPT", sizeof(struct gttd_adopt_req), sizeof(struct gttd_create_rsp),
+                       check_adopt_req, check_create_rsp},
+    [GTTD_OP_GIVE] = {"GIVE", sizeof(struct gttd_give_req), sizeof(struct gttd_plain),
+                      check_give_req, check_nothing},
 };
 
 const char *gttd_op_name(unsigned op)
@@ -348,5 +396,6 @@ int gttd_decode(enum gttd_sender sender, const void *data, size_t size, const ch
 
 bool gttd_wants_fd(enum gttd_sender sender, const struct gttd_hdr *hdr)
 {
-    return sender == GTTD_FROM_DAEMON && hdr->op == GTTD_OP_CHUNK && hdr->status == 0;
+    return sender == GTTD_FROM_DAEMON ? hdr->op == GTTD_OP_CHUNK && hdr->status == 0
+                                      : hdr->op == GTTD_OP_GIVE;
 }

@@ -5,12 +5,13 @@
  *
  * AF_UNIX SOCK_SEQPACKET: one packet is one message, which starts with struct gttd_hdr. Integers
  * are little-endian. Fields called pad or reserved are zero; char arrays are NUL-terminated and
- * zero behind the NUL. No message carries an fd except a successful CHUNK reply, which carries one.
+ * zero behind the NUL. No message carries an fd except a successful CHUNK reply and a GIVE request,
+ * which carry one.
  *
  * A request has a serial of the client's choice that is not 0 and not that of a request still
  * unanswered; the reply repeats op and serial. Replies to OPEN with WAIT, CREATE and SEAL may come
  * after replies to later requests. A failed operation is answered with struct gttd_error (status
- * < 0); a malformed message, or one that carries an fd, ends the connection.
+ * < 0); a malformed message, or one with an fd too many or too few, ends the connection.
  *
  * The first request is HELLO, with serial 1 and once. gttd answers with serial 1 also when it
  * refuses a connection before it has read anything from it.
@@ -21,7 +22,7 @@
 #include <assert.h>
 #include <stdint.h>
 
-#define GTTD_PROTO_VERSION 2
+#define GTTD_PROTO_VERSION 3
 
 #define GTTD_NAME_SIZE    128           /* with the NUL; printable ASCII without space */
 #define GTTD_LABEL_SIZE   32            /* with the NUL */
@@ -29,6 +30,8 @@
 #define GTTD_TEXT_SIZE    128           /* with the NUL; a short sentence for people */
 #define GTTD_METADATA_MAX 1024          /* bytes of a segment's metadata */
 #define GTTD_DIGEST_SIZE  32            /* SHA-256 */
+#define GTTD_UUID_SIZE    16            /* VK_UUID_SIZE */
+#define GTTD_DEVICE_SIZE  64            /* with the NUL; a device's name for people */
 #define GTTD_LIST_MAX     16            /* entries in one LIST reply */
 #define GTTD_ALIGN_BYTES  (2ull << 20)  /* sizes of segments and chunks are multiples */
 #define GTTD_CHUNK_MAX    (2ull << 30)  /* largest chunk */
@@ -47,6 +50,8 @@ enum gttd_op {
     GTTD_OP_DROP = 9,
     GTTD_OP_WATCH = 10,
     GTTD_OP_EVENT = 11, /* from gttd only, serial 0 */
+    GTTD_OP_ADOPT = 12,
+    GTTD_OP_GIVE = 13,
 };
 
 struct gttd_hdr {
@@ -65,7 +70,8 @@ struct gttd_error {
 };
 static_assert(sizeof(struct gttd_error) == 256, "wire ABI");
 
-/* Requests and replies without a body: STATUS and WATCH requests; CLOSE, DROP, WATCH replies. */
+/* Requests and replies without a body: STATUS and WATCH requests; CLOSE, DROP, WATCH, GIVE
+ * replies. */
 struct gttd_plain {
     struct gttd_hdr hdr;
 };
@@ -97,6 +103,7 @@ static_assert(sizeof(struct gttd_hello_rsp) == 96, "wire ABI");
 
 /* STATUS. Bytes are of memory; 0 as a limit means that there is none. The three gtt_ fields are
  * what the device's driver says of all its users, and 0 where the heap has no device with a limit.
+ * What is adopted is in the adopted_ fields only: it is neither RAM nor GTT nor the pool's.
  */
 struct gttd_status_rsp {
     struct gttd_hdr hdr;
@@ -114,15 +121,27 @@ struct gttd_status_rsp {
     uint64_t user_bytes;     /* charged to the caller's uid */
     uint64_t n_evictions;    /* since start */
     uint64_t gtt_total_bytes;
-    uint64_t gtt_usable_bytes; /* total less what anyone has pinned */
-    uint64_t gtt_used_bytes;   /* by anyone */
-    uint64_t ballast_bytes;    /* reserved for the pool and in no segment; not in used_bytes */
-    uint64_t pinned_bytes;     /* of the segments: proven to be pinned */
+    uint64_t gtt_usable_bytes;    /* total less what anyone has pinned */
+    uint64_t gtt_used_bytes;      /* by anyone */
+    uint64_t ballast_bytes;       /* reserved for the pool and in no segment; not in used_bytes */
+    uint64_t pinned_bytes;        /* of the segments: proven to be pinned */
+    uint64_t adopted_bytes;       /* of devices' own memory, kept for all users */
+    uint64_t adopted_user_bytes;  /* for the caller's uid */
+    uint64_t adopted_quota_bytes; /* what one uid may have kept; 0: no limit */
+    uint32_t n_adopted;           /* segments */
+    uint32_t adopts;              /* 1: ADOPT is allowed */
     char heap[GTTD_LABEL_SIZE];
     char device[GTTD_TEXT_SIZE]; /* which one, for people; empty: none */
     char pin[GTTD_TEXT_SIZE];    /* by what memory is pinned, or why it is not */
 };
-static_assert(sizeof(struct gttd_status_rsp) == 424, "wire ABI");
+static_assert(sizeof(struct gttd_status_rsp) == 456, "wire ABI");
+
+/* Whose memory an adopted segment is, as VkPhysicalDeviceIDProperties has it. */
+struct gttd_device_id {
+    uint8_t device_uuid[GTTD_UUID_SIZE];
+    uint8_t driver_uuid[GTTD_UUID_SIZE];
+};
+static_assert(sizeof(struct gttd_device_id) == 32, "wire ABI");
 
 /* LIST: segments of the caller's uid (of every uid for root and with GTTD_SHARE_GROUP) with an id
  * above cursor, ascending. */
@@ -143,7 +162,9 @@ enum gttd_state {
 #define GTTD_SEGMENT_IMMUTABLE (1u << 0) /* sealed, and the kernel refuses every write */
 #define GTTD_SEGMENT_WC        (1u << 1) /* write-combined: slow for a CPU to read */
 #define GTTD_SEGMENT_KEPT      (1u << 2) /* outlives a restart of gttd */
-#define GTTD_SEGMENT_FLAGS     (GTTD_SEGMENT_IMMUTABLE | GTTD_SEGMENT_WC | GTTD_SEGMENT_KEPT)
+#define GTTD_SEGMENT_ADOPTED   (1u << 3) /* a device's own memory, which ADOPT had gttd keep */
+#define GTTD_SEGMENT_FLAGS \
+    (GTTD_SEGMENT_IMMUTABLE | GTTD_SEGMENT_WC | GTTD_SEGMENT_KEPT | GTTD_SEGMENT_ADOPTED)
 
 struct gttd_list_entry {
     uint64_t id;
@@ -160,8 +181,10 @@ struct gttd_list_entry {
     char name[GTTD_NAME_SIZE]; /* empty: anonymous, or dropped and still leased */
     char label[GTTD_LABEL_SIZE];
     uint8_t digest[GTTD_DIGEST_SIZE];
+    struct gttd_device_id device;       /* ADOPTED only, else zero; so is the next */
+    char device_name[GTTD_DEVICE_SIZE]; /* for people */
 };
-static_assert(sizeof(struct gttd_list_entry) == 256, "wire ABI");
+static_assert(sizeof(struct gttd_list_entry) == 352, "wire ABI");
 
 struct gttd_list_rsp {
     struct gttd_hdr hdr;
@@ -169,7 +192,7 @@ struct gttd_list_rsp {
     uint32_t more;                                 /* 1: ask again with cursor = the last id */
     struct gttd_list_entry entries[GTTD_LIST_MAX]; /* zero from n_entries on */
 };
-static_assert(sizeof(struct gttd_list_rsp) == 24 + 256 * GTTD_LIST_MAX, "wire ABI");
+static_assert(sizeof(struct gttd_list_rsp) == 24 + 352 * GTTD_LIST_MAX, "wire ABI");
 
 /*
  * CREATE: zeroed memory, for this client to fill. Answered when the memory is there. A named one
@@ -202,6 +225,55 @@ struct gttd_create_rsp {
     uint32_t pad;
 };
 static_assert(sizeof(struct gttd_create_rsp) == 48, "wire ABI");
+
+/* What an importer of device memory must know; gttd only passes it on. */
+enum gttd_handle {
+    GTTD_HANDLE_OPAQUE_FD = 1, /* VK_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD_BIT */
+};
+
+#define GTTD_MEMORY_DEDICATED (1u << 0) /* each chunk was allocated for one buffer */
+#define GTTD_MEMORY_FLAGS     GTTD_MEMORY_DEDICATED
+#define GTTD_ALLOC_MAX        (2 * GTTD_CHUNK_MAX)
+
+struct gttd_device_memory {
+    struct gttd_device_id device;
+    char device_name[GTTD_DEVICE_SIZE]; /* for people; may be empty */
+    uint64_t alloc_bytes; /* allocated for each chunk but the last: at least its size; the same as
+                             last_alloc_bytes if there is only one */
+    uint64_t last_alloc_bytes;
+    uint32_t handle;      /* enum gttd_handle */
+    uint32_t memory_type; /* its index in VkPhysicalDeviceMemoryProperties, below 32 */
+    uint32_t flags;       /* GTTD_MEMORY_DEDICATED */
+    uint32_t pad;
+};
+static_assert(sizeof(struct gttd_device_memory) == 128, "wire ABI");
+
+/*
+ * ADOPT: have gttd keep memory of a device, which this client has filled and exported: one fd per
+ * chunk, each handed over by a GIVE, and then SEAL, with the digest of what it is a copy of. gttd
+ * keeps the fds and can neither map nor check what is behind them: so such a segment is never
+ * another user's to open, is not RAM nor the pool's, and is never evicted. The reply is a struct
+ * gttd_create_rsp. Errors: -EEXIST, -EINVAL sizes, -EDQUOT over what this user may have kept, or
+ * over a number, -EOPNOTSUPP gttd is not to adopt anything.
+ */
+struct gttd_adopt_req {
+    struct gttd_hdr hdr;
+    uint64_t size_bytes;  /* as for CREATE */
+    uint64_t chunk_bytes; /* not 0 */
+    struct gttd_device_memory memory;
+    char name[GTTD_NAME_SIZE]; /* not empty */
+};
+static_assert(sizeof(struct gttd_adopt_req) == 288, "wire ABI");
+
+/* GIVE: the fd of one chunk, which comes with this. Errors: -EBADF not what device memory can be
+ * behind, -EEXIST it has been given, -EINVAL, -ENOMEM it is RAM, and there is too little of it. */
+struct gttd_give_req { /* and one fd */
+    struct gttd_hdr hdr;
+    uint64_t id;
+    uint32_t index;
+    uint32_t pad;
+};
+static_assert(sizeof(struct gttd_give_req) == 32, "wire ABI");
 
 /* CHUNK: one fd of a segment this client fills or leases. Of a sealed memfd it is read-only. */
 struct gttd_chunk_req {
@@ -250,20 +322,24 @@ static_assert(sizeof(struct gttd_seal_rsp) == 32, "wire ABI");
  * FILL the name is claimed for this client, which CREATEs it next. Claimed or being filled by
  * another: -EAGAIN, or with WAIT the reply comes when it is sealed, or when the filler is gone: the
  * first waiter with FILL becomes filler and the others go on waiting; if there is none, all get
- * -ENOENT.
+ * -ENOENT. An adopted segment is opened with DEVICE and the device it is memory of, and only by its
+ * own user: -ENODEV no or another device, -ESTALE another driver; with DEVICE, any other segment is
+ * -EINVAL.
  */
-#define GTTD_OPEN_WAIT  (1u << 0)
-#define GTTD_OPEN_FILL  (1u << 1)
-#define GTTD_OPEN_OWN   (1u << 2)
-#define GTTD_OPEN_FLAGS (GTTD_OPEN_WAIT | GTTD_OPEN_FILL | GTTD_OPEN_OWN)
+#define GTTD_OPEN_WAIT   (1u << 0)
+#define GTTD_OPEN_FILL   (1u << 1)
+#define GTTD_OPEN_OWN    (1u << 2)
+#define GTTD_OPEN_DEVICE (1u << 3) /* device says which; else it is zero */
+#define GTTD_OPEN_FLAGS  (GTTD_OPEN_WAIT | GTTD_OPEN_FILL | GTTD_OPEN_OWN | GTTD_OPEN_DEVICE)
 
 struct gttd_open_req {
     struct gttd_hdr hdr;
     uint32_t flags;
     uint32_t pad;
     char name[GTTD_NAME_SIZE]; /* not empty */
+    struct gttd_device_id device;
 };
-static_assert(sizeof(struct gttd_open_req) == 152, "wire ABI");
+static_assert(sizeof(struct gttd_open_req) == 184, "wire ABI");
 
 enum gttd_role {
     GTTD_ROLE_LEASE = 1,
@@ -283,8 +359,9 @@ struct gttd_open_rsp {
     uint32_t pad;
     uint8_t digest[GTTD_DIGEST_SIZE];
     uint8_t metadata[GTTD_METADATA_MAX];
+    struct gttd_device_memory memory; /* ADOPTED only, else zero */
 };
-static_assert(sizeof(struct gttd_open_rsp) == 1120, "wire ABI");
+static_assert(sizeof(struct gttd_open_rsp) == 1248, "wire ABI");
 
 /*
  * CLOSE: give back a lease, an unsealed segment or a claim (id), or cancel a waiting OPEN (serial),
@@ -355,6 +432,8 @@ union gttd_msg {
     struct gttd_list_rsp list_rsp;
     struct gttd_create_req create_req;
     struct gttd_create_rsp create_rsp;
+    struct gttd_adopt_req adopt_req;
+    struct gttd_give_req give_req;
     struct gttd_chunk_req chunk_req;
     struct gttd_chunk_rsp chunk_rsp;
     struct gttd_seal_req seal_req;

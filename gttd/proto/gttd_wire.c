@@ -8,17 +8,12 @@
 
 #include "gttd_util.h"
 
-/*
- * Room for more fds than a message may have. A sender that attaches two gets them delivered,
- * counted and closed here; with room for one, the kernel would drop the second and set MSG_CTRUNC,
- * which is refused as well, and which is what happens beyond this many. Other ancillary data
- * (credentials, pidfds) is never asked for with a socket option, so it takes no room.
- */
-#define FDS_ROOM 4
-
+/* Room for one fd. What does not fit the kernel drops without installing it, which unlike close()
+ * never waits for a file system, and sets MSG_CTRUNC. Other ancillary data (credentials, pidfds) is
+ * never asked for with a socket option, so it takes no room. */
 union control {
     struct cmsghdr align;
-    char buf[CMSG_SPACE(FDS_ROOM * sizeof(int))];
+    char buf[CMSG_SPACE(sizeof(int))];
 };
 
 int gttd_send(int sock, const struct gttd_hdr *msg, int fd)
@@ -45,22 +40,15 @@ int gttd_send(int sock, const struct gttd_hdr *msg, int fd)
     return (size_t)n == msg->size ? 0 : -EMSGSIZE;
 }
 
-/* Keeps the last fd of the message in *ret_fd and closes the others; returns how many came. */
-static size_t collect_fds(struct msghdr *mh, int *ret_fd)
+static int received_fd(struct msghdr *mh)
 {
-    size_t n_fds = 0;
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(mh); c; c = CMSG_NXTHDR(mh, c)) {
-        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) {
-            continue;
-        }
-        size_t n_here = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-        for (size_t i = 0; i < n_here; i++) {
-            close_fdp(ret_fd);
-            memcpy(ret_fd, CMSG_DATA(c) + i * sizeof *ret_fd, sizeof *ret_fd);
-            n_fds++;
-        }
+    int fd = -1;
+    struct cmsghdr *c = CMSG_FIRSTHDR(mh);
+    if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
+        c->cmsg_len == CMSG_LEN(sizeof fd)) {
+        memcpy(&fd, CMSG_DATA(c), sizeof fd);
     }
-    return n_fds;
+    return fd;
 }
 
 int gttd_recv(int sock, int flags, union gttd_msg *msg, size_t *ret_size, int *ret_fd)
@@ -69,25 +57,29 @@ int gttd_recv(int sock, int flags, union gttd_msg *msg, size_t *ret_size, int *r
     struct iovec iov = {.iov_base = msg, .iov_len = sizeof *msg};
     struct msghdr mh = {.msg_iov = &iov,
                         .msg_iovlen = 1,
-                        .msg_control = control.buf,
-                        .msg_controllen = sizeof control.buf};
+                        .msg_control = ret_fd ? control.buf : NULL,
+                        .msg_controllen = ret_fd ? CMSG_LEN(sizeof(int)) : 0};
     ssize_t n;
+    if (ret_fd) {
+        *ret_fd = -1;
+    }
     do {
         n = recvmsg(sock, &mh, flags | MSG_CMSG_CLOEXEC);
     } while (n < 0 && errno == EINTR);
     if (n < 0) {
         return -errno;
     }
-    AUTO_FD fd = -1;
-    size_t n_fds = collect_fds(&mh, &fd);
-    if ((mh.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) || n_fds > 1) {
+    int fd = received_fd(&mh);
+    if (ret_fd) {
+        *ret_fd = fd;
+    }
+    if (mh.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) {
         return -EPROTO;
     }
-    if (n == 0 && n_fds == 0) { /* an empty packet looks like this too: as good as a hang-up */
+    if (n == 0 && fd < 0) { /* an empty packet looks like this too: as good as a hang-up */
         return -ECONNRESET;
     }
     *ret_size = (size_t)n;
-    *ret_fd = take_fd(&fd);
     return 0;
 }
 

@@ -22,10 +22,10 @@ enum gttd_sender { GTTD_FROM_CLIENT, GTTD_FROM_DAEMON };
 int gttd_send(int sock, const struct gttd_hdr *msg, int fd);
 
 /*
- * Receive one message into *msg; *ret_size is its length, *ret_fd the fd that came along (the
- * caller's, CLOEXEC) or -1. flags as for recvmsg (MSG_DONTWAIT). Every fd that came with a refused
- * message is closed. Errors: -EAGAIN, -ECONNRESET the peer is gone, -EPROTO longer than any message
- * or more than one fd.
+ * Receive one message into *msg; *ret_size is its length, *ret_fd the fd that came along (CLOEXEC)
+ * or -1: the caller's, also with a message that is refused, as closing it may block. ret_fd NULL:
+ * none may come. What is too many the kernel drops. flags as for recvmsg (MSG_DONTWAIT). Errors:
+ * -EAGAIN, -ECONNRESET the peer is gone, -EPROTO longer than any message or an fd too many.
  */
 int gttd_recv(int sock, int flags, union gttd_msg *msg, size_t *ret_size, int *ret_fd);
 
@@ -58,6 +58,10 @@ uint32_t gttd_chunk_count(uint64_t size_bytes, uint64_t chunk_bytes);
 
 /* Bytes of chunk index of such a segment. */
 uint64_t gttd_chunk_size(uint64_t size_bytes, uint64_t chunk_bytes, uint32_t index);
+
+/* Whether this can describe the device memory behind a segment of such sizes. */
+bool gttd_device_memory_valid(const struct gttd_device_memory *memory, uint64_t size_bytes,
+                              uint64_t chunk_bytes);
 
 /* "OPEN" and so on; "?" for no op. */
 const char *gttd_op_name(unsigned op);

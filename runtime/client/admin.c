@@ -37,6 +37,11 @@ int gtt_status(struct gtt *gtt, struct gtt_status *ret)
                                    .gtt_used_bytes = rsp->gtt_used_bytes,
                                    .ballast_bytes = rsp->ballast_bytes,
                                    .pinned_bytes = rsp->pinned_bytes,
+                                   .adopted_bytes = rsp->adopted_bytes,
+                                   .adopted_user_bytes = rsp->adopted_user_bytes,
+                                   .adopted_quota_bytes = rsp->adopted_quota_bytes,
+                                   .n_adopted = rsp->n_adopted,
+                                   .adopts = rsp->adopts,
                                    .n_clients = rsp->n_clients,
                                    .n_segments = rsp->n_segments,
                                    .n_sealed = rsp->n_sealed,
@@ -93,8 +98,12 @@ int gtt_list(struct gtt *gtt, uint64_t *cursor, struct gtt_entry *ret_entry)
                                     .immutable = entry->flags & GTTD_SEGMENT_IMMUTABLE,
                                     .write_combined = entry->flags & GTTD_SEGMENT_WC,
                                     .kept = entry->flags & GTTD_SEGMENT_KEPT,
+                                    .adopted = entry->flags & GTTD_SEGMENT_ADOPTED,
                                     .n_leases = entry->n_leases,
                                     .n_waiters = entry->n_waiters};
+    memcpy(ret_entry->device.device_uuid, entry->device.device_uuid, GTT_UUID_SIZE);
+    memcpy(ret_entry->device.driver_uuid, entry->device.driver_uuid, GTT_UUID_SIZE);
+    memcpy(ret_entry->device.name, entry->device_name, sizeof ret_entry->device.name);
     memcpy(ret_entry->name, entry->name, sizeof ret_entry->name);
     memcpy(ret_entry->label, entry->label, sizeof ret_entry->label);
     memcpy(ret_entry->digest, entry->digest, sizeof ret_entry->digest);

@@ -79,7 +79,7 @@ static int say_broken(struct gtt *gtt)
     return gtt_fail(gtt, -ECONNRESET, "gttd at %s: it has ended the connection", gtt->path);
 }
 
-int gtt_request(struct gtt *gtt, struct gttd_hdr *req, size_t size, enum gttd_op op,
+int gtt_request(struct gtt *gtt, struct gttd_hdr *req, size_t size, enum gttd_op op, int fd,
                 uint32_t *ret_serial)
 {
     if (gtt->link != LINK_UP) {
@@ -91,7 +91,7 @@ int gtt_request(struct gtt *gtt, struct gttd_hdr *req, size_t size, enum gttd_op
     if (gttd_decode(GTTD_FROM_CLIENT, req, size, &why) < 0) { /* gttd would hang up on us */
         return gtt_fail(gtt, -EINVAL, "%s", why);
     }
-    int r = gttd_send(gtt->fd, req, -1);
+    int r = gttd_send(gtt->fd, req, fd);
     /* when gttd has hung up, its last words may still be there to be received */
     if (r < 0 && r != -EPIPE && r != -ECONNRESET) {
         return gtt_lost(gtt, r, strerror(-r));
@@ -194,7 +194,7 @@ int gtt_call_once(struct gtt *gtt, struct gttd_hdr *req, size_t size, enum gttd_
                   const char *what, union gttd_msg *ret, int *ret_fd)
 {
     uint32_t serial;
-    int r = gtt_request(gtt, req, size, op, &serial);
+    int r = gtt_request(gtt, req, size, op, -1, &serial);
     return r < 0 ? r : gtt_reply(gtt, op, serial, -1, what, ret, ret_fd);
 }
 
@@ -240,7 +240,7 @@ static int say_hello(struct gtt *gtt, int timeout_ms)
     union gttd_msg rsp;
     uint32_t serial;
     memcpy(req.label, gtt->label, sizeof req.label);
-    int r = gtt_request(gtt, &req.hdr, sizeof req, GTTD_OP_HELLO, &serial);
+    int r = gtt_request(gtt, &req.hdr, sizeof req, GTTD_OP_HELLO, -1, &serial);
     if (r == 0) {
         r = gtt_reply(gtt, GTTD_OP_HELLO, serial, timeout_ms, gtt->path, &rsp, NULL);
     }

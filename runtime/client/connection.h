@@ -51,8 +51,9 @@ int gtt_fail(struct gtt *gtt, int r, const char *fmt, ...) __attribute__((format
 /* Connect to gtt->path and greet; gtt->link is up on success. */
 int gtt_dial(struct gtt *gtt, int hello_timeout_ms);
 
-/* Send a request, whose header this fills in; *ret_serial is what the reply will repeat. */
-int gtt_request(struct gtt *gtt, struct gttd_hdr *req, size_t size, enum gttd_op op,
+/* Send a request, whose header this fills in, with fd (borrowed) or -1; *ret_serial is what the
+ * reply will repeat. */
+int gtt_request(struct gtt *gtt, struct gttd_hdr *req, size_t size, enum gttd_op op, int fd,
                 uint32_t *ret_serial);
 
 /*

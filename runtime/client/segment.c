@@ -8,6 +8,7 @@
 #include "connection.h"
 #include "gttd_util.h"
 #include "mapping.h"
+#include "segment.h"
 
 #define CANCEL_TIMEOUT_MS 5000
 
@@ -15,22 +16,6 @@ static_assert((int)GTT_OPEN_WAIT == (int)GTTD_OPEN_WAIT, "");
 static_assert((int)GTT_OPEN_FILL == (int)GTTD_OPEN_FILL, "");
 static_assert((int)GTT_OPEN_OWN == (int)GTTD_OPEN_OWN, "");
 static_assert(GTT_METADATA_MAX == GTTD_METADATA_MAX && GTT_DIGEST_SIZE == GTTD_DIGEST_SIZE, "");
-
-struct gtt_segment {
-    struct gtt *gtt;
-    struct gtt_segment *next; /* gtt::segments */
-    char name[GTTD_NAME_SIZE];
-    bool held; /* gttd knows of this hold; not so if it restarted and does not have it any more */
-    uint64_t id;
-    bool sealed;
-    bool immutable;
-    bool write_combined;
-    uint32_t uid; /* whose it is */
-    uint8_t digest[GTTD_DIGEST_SIZE];
-    uint32_t metadata_size;
-    uint8_t metadata[GTTD_METADATA_MAX];
-    struct mapping mapping;
-};
 
 static void forget_segment(struct gtt_segment *segment)
 {
@@ -43,9 +28,8 @@ static void forget_segment(struct gtt_segment *segment)
     free(segment);
 }
 
-/* Tell gttd that this connection does not want id any more; the end of a connection says so, too.
- */
-static int close_id(struct gtt *gtt, uint64_t id, const char *what)
+/* The end of a connection says so, too. */
+int gtt_close_id(struct gtt *gtt, uint64_t id, const char *what)
 {
     struct gttd_close_req req = {.id = id};
     union gttd_msg msg;
@@ -53,14 +37,14 @@ static int close_id(struct gtt *gtt, uint64_t id, const char *what)
     return r == -ECONNRESET ? 0 : r;
 }
 
-static int new_segment(struct gtt *gtt, const char *name, uint64_t id, uint64_t size_bytes,
-                       uint64_t chunk_bytes, uint32_t n_chunks, struct gtt_segment **ret)
+int gtt_new_segment(struct gtt *gtt, const char *name, uint64_t id, uint64_t size_bytes,
+                    uint64_t chunk_bytes, uint32_t n_chunks, struct gtt_segment **ret)
 {
     struct gtt_segment *segment = calloc(1, sizeof *segment);
     int r = segment ? mapping_init(&segment->mapping, size_bytes, chunk_bytes, n_chunks) : -ENOMEM;
     if (r < 0) {
         free(segment);
-        close_id(gtt, id, "close");
+        gtt_close_id(gtt, id, "close");
         return gtt_fail(gtt, r, "out of memory");
     }
     segment->gtt = gtt;
@@ -80,7 +64,7 @@ static int add_claim(struct gtt *gtt, uint64_t id, const char *name)
 {
     struct claim *claim = calloc(1, sizeof *claim);
     if (!claim) {
-        close_id(gtt, id, "close");
+        gtt_close_id(gtt, id, "close");
         return gtt_fail(gtt, -ENOMEM, "out of memory");
     }
     claim->id = id;
@@ -105,13 +89,19 @@ static bool remove_claim(struct gtt *gtt, const char *name, uint64_t *ret_id)
     return false;
 }
 
+void gtt_claim_used(struct gtt *gtt, const char *name)
+{
+    uint64_t id;
+    remove_claim(gtt, name, &id);
+}
+
 int gtt_abandon(struct gtt *gtt, const char *name)
 {
     uint64_t id;
     if (!name || !remove_claim(gtt, name, &id)) {
         return gtt_fail(gtt, -ENOENT, "%s: not claimed by this connection", name ? name : "");
     }
-    return id ? close_id(gtt, id, name) : 0;
+    return id ? gtt_close_id(gtt, id, name) : 0;
 }
 
 /* ---- open, create, close ---- */
@@ -122,7 +112,7 @@ static int cancel_open(struct gtt *gtt, uint32_t serial, const char *name, union
     struct gttd_close_req req = {.wait_serial = serial};
     union gttd_msg closed;
     uint32_t close_serial;
-    int r = gtt_request(gtt, &req.hdr, sizeof req, GTTD_OP_CLOSE, &close_serial);
+    int r = gtt_request(gtt, &req.hdr, sizeof req, GTTD_OP_CLOSE, -1, &close_serial);
     if (r < 0) {
         return r;
     }
@@ -149,28 +139,24 @@ static int open_once(struct gtt *gtt, struct gttd_open_req *req, int timeout_ms,
                      union gttd_msg *msg)
 {
     uint32_t serial;
-    int r = gtt_request(gtt, &req->hdr, sizeof *req, GTTD_OP_OPEN, &serial);
+    int r = gtt_request(gtt, &req->hdr, sizeof *req, GTTD_OP_OPEN, -1, &serial);
     if (r == 0) {
         r = gtt_reply(gtt, GTTD_OP_OPEN, serial, timeout_ms, req->name, msg, NULL);
     }
     return r == -ETIMEDOUT ? cancel_open(gtt, serial, req->name, msg) : r;
 }
 
-int gtt_open(struct gtt *gtt, const char *name, uint32_t flags, int timeout_ms,
-             struct gtt_segment **ret_segment)
+int gtt_open_as(struct gtt *gtt, struct gttd_open_req *req, int timeout_ms,
+                struct gtt_segment **ret_segment)
 {
-    struct gttd_open_req req = {.flags = flags};
     union gttd_msg msg;
     struct gtt_segment *segment;
-    bool waits = (flags & GTT_OPEN_WAIT) && timeout_ms >= 0;
+    bool waits = (req->flags & GTTD_OPEN_WAIT) && timeout_ms >= 0;
     int64_t deadline_ms = gtt_now_ms() + timeout_ms;
-    int r = gtt_copy_name(gtt, name, req.name);
-    if (r < 0) {
-        return r;
-    }
+    int r;
     do {
         int64_t left_ms = deadline_ms - gtt_now_ms();
-        r = open_once(gtt, &req, !waits ? -1 : left_ms > 0 ? (int)left_ms : 0, &msg);
+        r = open_once(gtt, req, !waits ? -1 : left_ms > 0 ? (int)left_ms : 0, &msg);
         r = gtt_after(gtt, r);
     } while (r == -ERESTART);
     if (r < 0) {
@@ -178,9 +164,10 @@ int gtt_open(struct gtt *gtt, const char *name, uint32_t flags, int timeout_ms,
     }
     const struct gttd_open_rsp *rsp = &msg.open_rsp;
     if (rsp->role == GTTD_ROLE_FILLER) {
-        return add_claim(gtt, rsp->id, name);
+        return add_claim(gtt, rsp->id, req->name);
     }
-    r = new_segment(gtt, name, rsp->id, rsp->size_bytes, rsp->chunk_bytes, rsp->n_chunks, &segment);
+    r = gtt_new_segment(gtt, req->name, rsp->id, rsp->size_bytes, rsp->chunk_bytes, rsp->n_chunks,
+                        &segment);
     if (r < 0) {
         return r;
     }
@@ -189,10 +176,23 @@ int gtt_open(struct gtt *gtt, const char *name, uint32_t flags, int timeout_ms,
     segment->write_combined = rsp->flags & GTTD_SEGMENT_WC;
     segment->metadata_size = rsp->metadata_size;
     segment->uid = rsp->uid;
+    segment->memory = rsp->memory;
     memcpy(segment->digest, rsp->digest, sizeof segment->digest);
     memcpy(segment->metadata, rsp->metadata, sizeof segment->metadata);
     *ret_segment = segment;
     return 0;
+}
+
+int gtt_open(struct gtt *gtt, const char *name, uint32_t flags, int timeout_ms,
+             struct gtt_segment **ret_segment)
+{
+    const uint32_t known = GTT_OPEN_WAIT | GTT_OPEN_FILL | GTT_OPEN_OWN;
+    struct gttd_open_req req = {.flags = flags};
+    int r = gtt_copy_name(gtt, name, req.name);
+    if (r == 0 && (flags & ~known)) {
+        r = gtt_fail(gtt, -EINVAL, "open: unknown flags");
+    }
+    return r < 0 ? r : gtt_open_as(gtt, &req, timeout_ms, ret_segment);
 }
 
 int gtt_create(struct gtt *gtt, const struct gtt_create_params *params,
@@ -215,19 +215,16 @@ int gtt_create(struct gtt *gtt, const struct gtt_create_params *params,
         return r;
     }
     const struct gttd_create_rsp *rsp = &msg.create_rsp;
-    uint64_t claim_id;
-    if (params->name) {
-        remove_claim(gtt, params->name, &claim_id);
-    }
-    return new_segment(gtt, req.name, rsp->id, rsp->size_bytes, rsp->chunk_bytes, rsp->n_chunks,
-                       ret_segment);
+    gtt_claim_used(gtt, req.name);
+    return gtt_new_segment(gtt, req.name, rsp->id, rsp->size_bytes, rsp->chunk_bytes, rsp->n_chunks,
+                           ret_segment);
 }
 
 void gtt_segment_close(struct gtt_segment *segment)
 {
     if (segment) {
         if (segment->held) {
-            close_id(segment->gtt, segment->id, "close");
+            gtt_close_id(segment->gtt, segment->id, "close");
         }
         forget_segment(segment);
     }
@@ -245,17 +242,22 @@ void gtt_segment_get_info(const struct gtt_segment *segment, struct gtt_segment_
                                      .held = segment->held,
                                      .immutable = segment->immutable,
                                      .write_combined = segment->write_combined,
+                                     .adopted = segment->memory.handle,
                                      .digest = segment->digest,
                                      .metadata = segment->metadata};
+    if (segment->memory.handle) {
+        gtt_memory_info(&segment->memory, &ret->memory);
+    }
 }
 
 /* ---- after a restart ---- */
 
-/* Get a lease of the sealed segment of this name if it is the same as ours. */
-static int lease_again(struct gtt_segment *segment)
+int gtt_lease_again(struct gtt_segment *segment)
 {
     struct gtt *gtt = segment->gtt;
-    struct gttd_open_req req = {.flags = segment->uid == geteuid() ? GTTD_OPEN_OWN : 0};
+    struct gttd_open_req req = {.flags = (segment->uid == geteuid() ? GTTD_OPEN_OWN : 0) |
+                                         (segment->memory.handle ? GTTD_OPEN_DEVICE : 0),
+                                .device = segment->memory.device};
     union gttd_msg msg;
     memcpy(req.name, segment->name, sizeof req.name);
     segment->held = false;
@@ -266,8 +268,9 @@ static int lease_again(struct gtt_segment *segment)
     const struct gttd_open_rsp *rsp = &msg.open_rsp;
     if (rsp->size_bytes != segment->mapping.size_bytes ||
         rsp->chunk_bytes != segment->mapping.chunk_bytes || rsp->uid != segment->uid ||
+        memcmp(&rsp->memory, &segment->memory, sizeof rsp->memory) != 0 ||
         memcmp(rsp->digest, segment->digest, sizeof segment->digest) != 0) {
-        r = close_id(gtt, rsp->id, segment->name);
+        r = gtt_close_id(gtt, rsp->id, segment->name);
         return r < 0 ? r : gtt_fail(gtt, -ESTALE, "%s: it is another one now", segment->name);
     }
     segment->id = rsp->id;
@@ -283,7 +286,7 @@ int gtt_renew_segments(struct gtt *gtt)
     }
     for (struct gtt_segment *segment = gtt->segments; segment; segment = segment->next) {
         if (segment->sealed) {
-            lease_again(segment);
+            gtt_lease_again(segment);
         }
         if (gtt->link != LINK_UP) {
             return -ECONNRESET;
@@ -335,7 +338,7 @@ int gtt_segment_chunk_fd(struct gtt_segment *segment, uint32_t index, int *ret_f
             return r;
         }
         if (msg.chunk_rsp.id != segment->id || msg.chunk_rsp.index != index ||
-            !mapping_fits(mapping, index, fd)) {
+            (!segment->memory.handle && !mapping_fits(mapping, index, fd))) {
             return gtt_lost(gtt, -EPROTO, "a chunk that is not the one asked for");
         }
         mapping->fds[index] = take_fd(&fd);
@@ -357,6 +360,10 @@ int gtt_segment_map(struct gtt_segment *segment, bool writable, void **ret_base)
 {
     struct gtt *gtt = segment->gtt;
     struct mapping *mapping = &segment->mapping;
+    if (segment->memory.handle) {
+        return gtt_fail(gtt, -ENODEV, "%s: memory of a device, which cannot be mapped",
+                        segment->name);
+    }
     if (writable && segment->sealed) {
         return gtt_fail(gtt, -EACCES, "a sealed segment cannot be mapped writable");
     }
@@ -402,7 +409,7 @@ static int call_seal(struct gtt_segment *segment, const struct gttd_seal_req *fi
         segment->immutable = msg.seal_rsp.flags & GTTD_SEGMENT_IMMUTABLE;
     }
     /* a gttd that ended meanwhile may have sealed and stored it and only not said so */
-    if (r == -ERESTART && (r = lease_again(segment)) < 0) {
+    if (r == -ERESTART && (r = gtt_lease_again(segment)) < 0) {
         r = say_not_held(segment);
     }
     if (r == 0) {

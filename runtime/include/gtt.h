@@ -49,6 +49,8 @@ extern "C" {
 #define GTT_NAME_MAX     127  /* bytes of a segment's name: printable ASCII without space */
 #define GTT_METADATA_MAX 1024 /* bytes of metadata */
 #define GTT_DIGEST_SIZE  32
+#define GTT_UUID_SIZE    16         /* VK_UUID_SIZE */
+#define GTT_DEVICE_SIZE  64         /* with the NUL; a device's name for people */
 #define GTT_TEXT_SIZE    128        /* with the NUL; a sentence for people */
 #define GTT_ALIGN_BYTES  (2u << 20) /* sizes of segments and chunks are multiples */
 
@@ -121,6 +123,12 @@ struct gtt_status {
     uint64_t gtt_used_bytes;
     uint64_t ballast_bytes; /* reserved for the pool and in no segment; not in used_bytes */
     uint64_t pinned_bytes;  /* of all segments: proven to be pinned */
+    /* devices' own memory that gttd keeps (gtt_adopt()); in none of the numbers above */
+    uint64_t adopted_bytes;
+    uint64_t adopted_user_bytes;
+    uint64_t adopted_quota_bytes; /* what one user may have kept; 0: no limit */
+    uint32_t n_adopted;           /* segments, which are in n_segments, too */
+    bool adopts;                  /* gttd is to keep such memory */
     uint32_t n_clients;
     uint32_t n_segments;
     uint32_t n_sealed;
@@ -133,6 +141,30 @@ struct gtt_status {
 };
 
 GTT_PUBLIC int gtt_status(struct gtt *gtt, struct gtt_status *ret);
+
+/* ---- devices ---- */
+
+/* A device under a driver, as VkPhysicalDeviceIDProperties has it: memory of one cannot be imported
+ * into another. */
+struct gtt_device {
+    uint8_t device_uuid[GTT_UUID_SIZE];
+    uint8_t driver_uuid[GTT_UUID_SIZE];
+    char name[GTT_DEVICE_SIZE]; /* for people: printable ASCII; may be empty; not compared */
+};
+
+enum gtt_handle {
+    GTT_HANDLE_OPAQUE_FD = 1, /* VK_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD_BIT */
+};
+
+/* What whoever imports device memory must know besides the fds. */
+struct gtt_device_memory {
+    struct gtt_device device;
+    enum gtt_handle handle;
+    uint32_t memory_type; /* its index, below 32 */
+    bool dedicated;       /* each chunk was allocated for one buffer */
+    uint64_t alloc_bytes; /* allocated for each chunk but the last: at least its size */
+    uint64_t last_alloc_bytes;
+};
 
 /* ---- what is there ---- */
 
@@ -153,9 +185,11 @@ struct gtt_entry {
     uint32_t uid;
     int32_t pid; /* who fills or filled it */
     enum gtt_state state;
-    bool immutable;      /* sealed, and the kernel refuses every write */
-    bool write_combined; /* not CPU-cached: slow to read */
-    bool kept;           /* outlives a restart of gttd */
+    bool immutable;           /* sealed, and the kernel refuses every write */
+    bool write_combined;      /* not CPU-cached: slow to read */
+    bool kept;                /* outlives a restart of gttd */
+    bool adopted;             /* memory of device: neither RAM nor the pool's */
+    struct gtt_device device; /* zero if it is not */
     uint32_t n_leases;
     uint32_t n_waiters;
     char name[GTT_NAME_MAX + 1]; /* empty: anonymous, or dropped and still leased */
@@ -195,7 +229,7 @@ enum { GTT_OPEN_WAIT = 1, GTT_OPEN_FILL = 2, GTT_OPEN_OWN = 4 };
  * see gttd.conf(5), and struct gtt_segment_info for whose it is.
  * Errors: -ENOENT there is none, -EAGAIN (without GTT_OPEN_WAIT) another process is filling it,
  * -ETIMEDOUT it still was after timeout_ms (-1: for ever), -EDEADLK this connection is filling it,
- * -ESHUTDOWN gttd was ending, and is not back.
+ * -ESHUTDOWN gttd was ending, and is not back, -ENODEV it is device memory (gtt_open_adopted()).
  */
 GTT_PUBLIC int gtt_open(struct gtt *gtt, const char *name, uint32_t flags, int timeout_ms,
                         struct gtt_segment **ret_segment);
@@ -233,11 +267,13 @@ struct gtt_segment_info {
     uint32_t metadata_size;
     uint32_t uid; /* whose it is */
     bool sealed;
-    bool held;               /* gttd counts this hold; false: a restarted gttd does not have it */
-    bool immutable;          /* sealed, and the kernel refuses every write */
-    bool write_combined;     /* not CPU-cached: slow to read */
-    const uint8_t *digest;   /* [GTT_DIGEST_SIZE]; borrowed like metadata until the close */
-    const uint8_t *metadata; /* [metadata_size] */
+    bool held;           /* gttd counts this hold; false: a restarted gttd does not have it */
+    bool immutable;      /* sealed, and the kernel refuses every write */
+    bool write_combined; /* not CPU-cached: slow to read */
+    bool adopted;        /* device memory: it cannot be mapped or verified */
+    struct gtt_device_memory memory; /* zero if it is not */
+    const uint8_t *digest;           /* [GTT_DIGEST_SIZE]; borrowed like metadata until the close */
+    const uint8_t *metadata;         /* [metadata_size] */
 };
 
 /* Does not block. */
@@ -247,11 +283,12 @@ GTT_PUBLIC void gtt_segment_get_info(const struct gtt_segment *segment,
 /*
  * All chunks, one after the other, in one 2 MiB-aligned piece of address space; mapped once and
  * kept until the close. writable only while the segment is not sealed (-EACCES). Blocks for one
- * round trip per chunk the first time. Errors also those of mmap.
+ * round trip per chunk the first time. Errors also those of mmap; -ENODEV it is device memory.
  */
 GTT_PUBLIC int gtt_segment_map(struct gtt_segment *segment, bool writable, void **ret_base);
 
-/* The fd of a chunk, to import it elsewhere: a dma-buf or a memfd, see gtt_info. Borrowed until the
+/* The fd of a chunk, to import it elsewhere: a dma-buf or a memfd, see gtt_info; of an adopted
+ * segment what was handed over, for an import as the same kind of handle. Borrowed until the
  * segment is sealed or closed; dup() it to keep it. Blocks for one round trip the first time. */
 GTT_PUBLIC int gtt_segment_chunk_fd(struct gtt_segment *segment, uint32_t index, int *ret_fd);
 
@@ -268,7 +305,7 @@ GTT_PUBLIC int gtt_segment_seal(struct gtt_segment *segment, const uint8_t *dige
                                 const void *metadata, size_t metadata_size);
 
 /* Read all of a sealed segment and compare with its digest; maps it if it is not. -EBADMSG: it is
- * not what was sealed. */
+ * not what was sealed; -ENODEV it is device memory. */
 GTT_PUBLIC int gtt_segment_verify(struct gtt_segment *segment);
 
 /*
@@ -278,6 +315,42 @@ GTT_PUBLIC int gtt_segment_verify(struct gtt_segment *segment);
  */
 GTT_PUBLIC int gtt_digest(const void *data, uint64_t size_bytes,
                           uint8_t ret_digest[GTT_DIGEST_SIZE]);
+
+/* ---- device memory ---- */
+
+struct gtt_adopt_params {
+    const char *name;
+    uint64_t size_bytes;  /* as for gtt_create() */
+    uint64_t chunk_bytes; /* the same; not 0 */
+    struct gtt_device_memory memory;
+    const int *fds;        /* [chunks], borrowed: what the driver has exported, in order */
+    const uint8_t *digest; /* [GTT_DIGEST_SIZE] of what it is a copy of */
+    const void *metadata;  /* up to GTT_METADATA_MAX bytes; NULL if metadata_size is 0 */
+    size_t metadata_size;
+};
+
+/*
+ * Have gttd keep memory of a device, so that it outlives this process: a sealed segment, of which
+ * this connection has a lease. gttd keeps the fds and can neither map nor check what is behind
+ * them: whoever opens it should look whether it is what it is said to be. It counts against a quota
+ * of its own, is never evicted, and stays until somebody drops it. Only its own user can open it,
+ * also where users share. Blocks for two round trips and one per chunk. On success *ret_segment is
+ * the caller's.
+ * Errors: -EEXIST the name is taken, -EDQUOT over what one user may have kept, -EOPNOTSUPP gttd is
+ * not to keep any, -EBADF an fd that no device memory can be behind, -ENOMEM it is RAM (of a driver
+ * that runs on the CPU) and there is too little of that, -EINVAL.
+ */
+GTT_PUBLIC int gtt_adopt(struct gtt *gtt, const struct gtt_adopt_params *params,
+                         struct gtt_segment **ret_segment);
+
+/*
+ * gtt_open() for such a segment: flags, waiting and claiming are the same, and gtt_adopt() makes
+ * what was claimed. gtt_segment_chunk_fd() then gives the fds and gtt_segment_get_info() the rest.
+ * Errors also: -ENODEV it is memory of another device, -ESTALE of this one under another driver,
+ * -EINVAL it is no device memory.
+ */
+GTT_PUBLIC int gtt_open_adopted(struct gtt *gtt, const char *name, const struct gtt_device *device,
+                                uint32_t flags, int timeout_ms, struct gtt_segment **ret_segment);
 
 /* ---- watching ---- */
 

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* gttctl against a real gttd: what it prints, for people and as JSON, its exit codes, its ends. */
+#include <fcntl.h>
 #include <jansson.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -92,6 +94,46 @@ static const char *text(const json_t *json, const char *key)
     const char *value = json_string_value(json_object_get(json, key));
     CHECK(value);
     return value;
+}
+
+/* A GPU's own memory, for which a memfd stands: said apart from everything else. */
+static void test_adopted(void)
+{
+    static const uint8_t digest[GTT_DIGEST_SIZE] = {7};
+    int fd = memfd_create("device", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    struct gtt_segment *segment;
+    struct gtt_adopt_params params = {.name = "copy",
+                                      .size_bytes = SIZE,
+                                      .chunk_bytes = SIZE,
+                                      .memory = {.device = {.device_uuid = {0xab},
+                                                            .driver_uuid = {0xcd},
+                                                            .name = "Test GPU"},
+                                                 .handle = GTT_HANDLE_OPAQUE_FD,
+                                                 .alloc_bytes = SIZE,
+                                                 .last_alloc_bytes = SIZE},
+                                      .fds = &fd,
+                                      .digest = digest};
+    CHECK(fd >= 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_GROW) == 0);
+    CHECK_EQ(gtt_adopt(gtt, &params, &segment), 0);
+    gtt_segment_close(segment);
+    close(fd);
+    expect_text(ARGS("list"), "in the memory of Test GPU\n");
+    expect_text(ARGS("list"), "2 segments, 4 MiB; and 4 MiB of device memory\n");
+    expect_text(ARGS("status"), "adopted   4 MiB of GPUs' own memory, 4 MiB of it yours");
+    json_t *json = run_json(ARGS("status", "--json"));
+    CHECK_EQ(number(json, "pool", "used_bytes"), SIZE);
+    CHECK_EQ(number(json, "adopted", "bytes"), SIZE);
+    CHECK_EQ(number(json, "adopted", "segments"), 1);
+    json_decref(json);
+    json = run_json(ARGS("list", "--json"));
+    const json_t *entry = json_array_get(json, 1), *device = json_object_get(entry, "device");
+    CHECK(json_is_true(json_object_get(entry, "adopted")) &&
+          !strcmp(text(entry, "hold"), "device"));
+    CHECK(!strcmp(text(device, "name"), "Test GPU") &&
+          !strncmp(text(device, "device_uuid"), "ab00", 4));
+    CHECK(json_is_null(json_object_get(json_array_get(json, 0), "device")));
+    json_decref(json);
+    CHECK_EQ(gtt_drop(gtt, "copy", 0), 0);
 }
 
 static void test_status(void)
@@ -272,6 +314,7 @@ int main(void)
     expect_text(ARGS("list"), "0 segments");
     struct gtt_segment *segment = fill(name);
     test_status();
+    test_adopted();
     test_list();
     test_drop(name, segment);
     test_usage();

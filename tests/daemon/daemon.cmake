@@ -16,3 +16,10 @@ foreach(name restart reconnect)
     gttd_test(${name}_test SOURCES ${CMAKE_CURRENT_LIST_DIR}/${name}_test.c
               LIBS supervisor gttd_core LABELS daemon)
 endforeach()
+
+# Devices' own memory, which clients hand over.
+add_library(adopting STATIC ${CMAKE_CURRENT_LIST_DIR}/adopting.c)
+target_link_libraries(adopting PUBLIC rig)
+gttd_test(adopt_test SOURCES ${CMAKE_CURRENT_LIST_DIR}/adopt_test.c LIBS adopting LABELS daemon)
+gttd_test(adopt_restart_test SOURCES ${CMAKE_CURRENT_LIST_DIR}/adopt_restart_test.c
+          LIBS adopting supervisor LABELS daemon)

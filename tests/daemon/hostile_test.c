@@ -106,7 +106,7 @@ static void test_other_version(void)
     hello.hdr.version = 9;
     CHECK_EQ(gttd_send(sock, &hello.hdr, -1), 0);
     CHECK_EQ(raw_recv(sock, &msg, NULL), -EPROTONOSUPPORT);
-    CHECK(strstr(msg.error.reason, "version 2"));
+    CHECK(strstr(msg.error.reason, "version 3"));
     raw_expect_end(sock);
     close(sock);
 }

@@ -32,6 +32,8 @@ static void use(const struct record *record, size_t size)
     require(bytes == record->size_bytes && record->n_chunks);
     require(gttd_name_valid(record->name) && strlen(record->heap) < sizeof record->heap);
     require(strlen(record->label) < sizeof record->label);
+    require(!record->device.handle || record->device.last_alloc_bytes);
+    require(strlen(record->device.device_name) < sizeof record->device.device_name);
     require(record->metadata_size <= sizeof record->metadata);
     require(record->id + 1 > record->id && record->last_use + 1 > record->last_use);
 }

@@ -28,6 +28,8 @@ static void use_reply(const union gttd_msg *msg)
         uint64_t end = (uint64_t)(rsp->n_chunks - 1) * rsp->chunk_bytes +
                        gttd_chunk_size(rsp->size_bytes, rsp->chunk_bytes, rsp->n_chunks - 1);
         require(end == rsp->size_bytes && rsp->metadata_size <= GTTD_METADATA_MAX);
+        require(!(rsp->flags & GTTD_SEGMENT_ADOPTED) == !rsp->memory.handle);
+        require(strlen(rsp->memory.device_name) < GTTD_DEVICE_SIZE);
     } else if (msg->hdr.op == GTTD_OP_LIST) {
         for (uint32_t i = 0; i < msg->list_rsp.n_entries; i++) {
             require(strlen(msg->list_rsp.entries[i].name) < GTTD_NAME_SIZE);
@@ -57,6 +59,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             use_reply(good);
         } else if (good->hdr.op == GTTD_OP_OPEN) {
             require(gttd_name_valid(good->open_req.name));
+        } else if (good->hdr.op == GTTD_OP_ADOPT) {
+            const struct gttd_adopt_req *req = &good->adopt_req;
+            uint32_t n_chunks = gttd_chunk_count(req->size_bytes, req->chunk_bytes);
+            require(gttd_name_valid(req->name) && n_chunks);
+            require(req->memory.last_alloc_bytes >=
+                    gttd_chunk_size(req->size_bytes, req->chunk_bytes, n_chunks - 1));
         }
     }
     free(msg);

@@ -29,6 +29,7 @@ static void test_all_keys(void)
                                "quota.12345 = 512M\n"
                                "floor = 0\n"
                                "share = group\n"
+                               "adopt = 24G\n"
                                "pressure = full\n"
                                "pressure.stall = 2s\n"
                                "pressure.window = 4s\n"
@@ -42,6 +43,7 @@ static void test_all_keys(void)
     CHECK_EQ(c.quota_bytes, 8192 * MIB);
     CHECK_EQ(c.floor_bytes, 0);
     CHECK(c.share_group);
+    CHECK(c.adopts && c.adopted_quota_bytes == 24ull << 30);
     CHECK_EQ(c.n_user_quotas, 2);
     CHECK(c.user_quotas[0].uid == 0 && c.user_quotas[0].bytes == 0);
     CHECK(c.user_quotas[1].uid == 12345 && c.user_quotas[1].bytes == 512 * MIB);
@@ -89,6 +91,7 @@ static void test_refusals(void)
         {"heap = vram\n", "f:1: heap: vram: there are auto, amdgpu, udmabuf and memfd"},
         {"device = card0\n", "f:1: device: card0: neither auto nor a path"},
         {"anchor = on\n", "f:1: anchor: on: neither auto nor off nor a path"},
+        {"adopt = 0\n", "f:1: adopt: 0 would let nobody have anything; none is no limit"},
         {"share = all\n", "f:1: share: all: there are user and group"},
         {"share = user\nshare = user\n", "f:2: share was set on line 1 already"},
         {"quota. = 1G\n", "f:1: quota.: nobody named: there is no such user"},

@@ -56,7 +56,7 @@ static void send_fds(size_t n_fds, size_t size)
     CHECK_EQ(sendmsg(sv[0], &mh, 0), size);
 }
 
-/* Refused messages leave no fd behind, however many came. */
+/* Refused messages leave at most one fd behind, which is the caller's, however many came. */
 static void test_refused(void)
 {
     static const size_t counts[] = {2, 3, 4, 5, 6, 17, 64};
@@ -66,10 +66,17 @@ static void test_refused(void)
     for (size_t i = 0; i < ARRAY_SIZE(counts); i++) {
         send_fds(counts[i], 32);
         CHECK_EQ(gttd_recv(sv[1], 0, &in, &size, &got), -EPROTO);
+        close_fdp(&got);
+        CHECK_EQ(count_fds(NULL), n_fds);
+    }
+    for (size_t i = 1; i < 3; i++) { /* none is wanted */
+        send_fds(i, 32);
+        CHECK_EQ(gttd_recv(sv[1], 0, &in, &size, NULL), -EPROTO);
         CHECK_EQ(count_fds(NULL), n_fds);
     }
     send_fds(1, sizeof in + 1); /* too long */
     CHECK_EQ(gttd_recv(sv[1], 0, &in, &size, &got), -EPROTO);
+    close_fdp(&got);
     send_fds(1, 0); /* nothing but an fd: the caller gets it, and a message too short */
     CHECK_EQ(gttd_recv(sv[1], 0, &in, &size, &got), 0);
     CHECK_EQ(size, 0);
@@ -104,7 +111,7 @@ static void test_frame(void)
     struct gttd_plain m = {gttd_header(sizeof m, GTTD_OP_STATUS, 9)};
     const char *why = NULL;
     BREAK(C, m, m.hdr.op = 0);
-    BREAK(C, m, m.hdr.op = 12);
+    BREAK(C, m, m.hdr.op = 14);
     BREAK(C, m, m.hdr.op = UINT16_MAX);
     BREAK(C, m, m.hdr.op = GTTD_OP_EVENT);
     BREAK(C, m, m.hdr.op = GTTD_OP_LIST); /* another size */
@@ -119,6 +126,49 @@ static void test_frame(void)
     m.hdr.size = 15;
     CHECK_EQ(gttd_decode(C, &m, sizeof m, NULL), -EPROTO);
     CHECK_EQ(gttd_decode(C, &m, 0, NULL), -EPROTO);
+}
+
+/* Of a segment of 4 and 2 MiB. */
+static const struct gttd_device_memory some_memory = {.device_name = "a GPU",
+                                                      .alloc_bytes = 4 << 20,
+                                                      .last_alloc_bytes = 3 << 20,
+                                                      .handle = GTTD_HANDLE_OPAQUE_FD,
+                                                      .memory_type = 31,
+                                                      .flags = GTTD_MEMORY_DEDICATED};
+
+static void test_adopt(void)
+{
+    struct gttd_adopt_req adopt = {.hdr = gttd_header(sizeof adopt, GTTD_OP_ADOPT, 2),
+                                   .size_bytes = 6 << 20,
+                                   .chunk_bytes = 4 << 20,
+                                   .memory = some_memory,
+                                   .name = "n"};
+    BREAK(C, adopt, adopt.name[0] = 0);
+    BREAK(C, adopt, adopt.name[5] = 'x');
+    BREAK(C, adopt, adopt.size_bytes++);
+    BREAK(C, adopt, adopt.chunk_bytes = 0);
+    BREAK(C, adopt, adopt.chunk_bytes = 4ull << 30);
+    BREAK(C, adopt, adopt.size_bytes = 1025ull * (4 << 20));
+    BREAK(C, adopt, adopt.memory.handle = 0);
+    BREAK(C, adopt, adopt.memory.handle = 2);
+    BREAK(C, adopt, adopt.memory.memory_type = 32);
+    BREAK(C, adopt, adopt.memory.flags = 2);
+    BREAK(C, adopt, adopt.memory.pad = 1);
+    BREAK(C, adopt, adopt.memory.alloc_bytes = (4 << 20) - 1);
+    BREAK(C, adopt, adopt.memory.alloc_bytes = GTTD_ALLOC_MAX + 1);
+    BREAK(C, adopt, adopt.memory.last_alloc_bytes = (2 << 20) - 1);
+    BREAK(C, adopt, adopt.memory.device_name[0] = '\n');
+    BREAK(C, adopt, memset(adopt.memory.device_name, 'x', GTTD_DEVICE_SIZE));
+    adopt.size_bytes = 2 << 20; /* one chunk: one size */
+    EXPECT(C, adopt, -EPROTO);
+    adopt.memory.alloc_bytes = adopt.memory.last_alloc_bytes;
+    EXPECT(C, adopt, 0);
+    struct gttd_give_req give = {.hdr = gttd_header(sizeof give, GTTD_OP_GIVE, 2), .id = 1};
+    BREAK(C, give, give.pad = 1);
+    BREAK(C, give, give.index = GTTD_CHUNKS_MAX);
+    CHECK(gttd_wants_fd(C, &give.hdr));
+    CHECK(!gttd_wants_fd(D, &give.hdr));
+    CHECK(!gttd_wants_fd(C, &adopt.hdr));
 }
 
 static void test_requests(void)
@@ -137,7 +187,12 @@ static void test_requests(void)
     struct gttd_open_req open_req = {.hdr = gttd_header(sizeof open_req, GTTD_OP_OPEN, 2),
                                      .name = "n"};
     BREAK(C, open_req, open_req.name[0] = 0);
-    BREAK(C, open_req, open_req.flags = 8);
+    BREAK(C, open_req, open_req.flags = 16);
+    BREAK(C, open_req, open_req.device.driver_uuid[15] = 1); /* without its flag */
+    open_req.flags = GTTD_OPEN_DEVICE;
+    open_req.device.driver_uuid[15] = 1;
+    EXPECT(C, open_req, 0);
+    BREAK(C, open_req, open_req.flags = 0);
     BREAK(C, open_req, open_req.pad = 1);
     struct gttd_seal_req seal = {.hdr = gttd_header(sizeof seal, GTTD_OP_SEAL, 2),
                                  .metadata_size = GTTD_METADATA_MAX - 1};
@@ -179,7 +234,13 @@ static void test_replies(void)
     BREAK(D, open_rsp, open_rsp.chunk_bytes = 0);
     BREAK(D, open_rsp, open_rsp.chunk_bytes = 4ull << 30);
     BREAK(D, open_rsp, open_rsp.metadata[0] = 1);
-    BREAK(D, open_rsp, open_rsp.flags = 8);
+    BREAK(D, open_rsp, open_rsp.flags = 16);
+    BREAK(D, open_rsp, open_rsp.flags = GTTD_SEGMENT_ADOPTED); /* and no device */
+    BREAK(D, open_rsp, open_rsp.memory = some_memory);
+    open_rsp.flags = GTTD_SEGMENT_ADOPTED;
+    open_rsp.memory = some_memory;
+    EXPECT(D, open_rsp, 0);
+    BREAK(D, open_rsp, open_rsp.memory.alloc_bytes--);
     BREAK(D, open_rsp, open_rsp.pad = 1);
     struct gttd_list_rsp list = {.hdr = gttd_header(sizeof list, GTTD_OP_LIST, 2), .n_entries = 2};
     list.entries[0] = (struct gttd_list_entry){.id = 1, .state = GTTD_SEALED};
@@ -191,11 +252,17 @@ static void test_replies(void)
     BREAK(D, list, list.n_entries = 17);
     BREAK(D, list, list.more = 2);
     BREAK(D, list, list.entries[0].pinned_bytes = 1);
+    BREAK(D, list, list.entries[0].device.device_uuid[0] = 1); /* of none that is adopted */
+    BREAK(D, list, list.entries[0].device_name[0] = 'x');
+    list.entries[0].flags = GTTD_SEGMENT_ADOPTED;
+    list.entries[0].device_name[0] = 'x';
+    BREAK(D, list, list.entries[0].device_name[0] = '\t');
     struct gttd_status_rsp status = {.hdr = gttd_header(sizeof status, GTTD_OP_STATUS, 2),
                                      .heap = "amdgpu",
                                      .device = "a device",
                                      .pin = "pinned"};
     BREAK(D, status, status.flags = 16);
+    BREAK(D, status, status.adopts = 2);
     BREAK(D, status, status.device[0] = '\n');
     BREAK(D, status, memset(status.device, 'x', sizeof status.device));
     BREAK(D, status, status.pin[GTTD_TEXT_SIZE - 1] = 'x');
@@ -228,6 +295,7 @@ int main(void)
     test_refused();
     test_frame();
     test_requests();
+    test_adopt();
     test_replies();
     test_sizes();
     CHECK_EQ(count_fds(NULL), n_fds);

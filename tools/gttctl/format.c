@@ -98,6 +98,9 @@ char *hold_text(const struct gtt_info *info, const struct gtt_entry *entry,
     if (entry->size_bytes == 0) {
         return strcpy(buf, "-");
     }
+    if (entry->adopted) {
+        return strcpy(buf, "device");
+    }
     if (entry->pinned_bytes == entry->size_bytes) {
         return strcpy(buf, "pinned");
     }

@@ -22,6 +22,17 @@ static int name_width(void)
     return width > 64 ? 64 : width;
 }
 
+/* null: it is not device memory. */
+static json_t *device_json(const struct gtt_entry *e)
+{
+    char device_uuid[TEXT_MAX], driver_uuid[TEXT_MAX];
+    return e->adopted ? json_pack("{s:s, s:s, s:s}", "name", e->device.name, "device_uuid",
+                                  hex_text(e->device.device_uuid, GTT_UUID_SIZE, device_uuid),
+                                  "driver_uuid",
+                                  hex_text(e->device.driver_uuid, GTT_UUID_SIZE, driver_uuid))
+                      : json_null();
+}
+
 static json_t *entry_json(const struct gtt_info *info, const struct gtt_entry *e)
 {
     char hold[TEXT_MAX], digest[2 * GTT_DIGEST_SIZE + 1] = "";
@@ -29,7 +40,7 @@ static json_t *entry_json(const struct gtt_info *info, const struct gtt_entry *e
         snprintf(digest + 2 * i, 3, "%02x", e->digest[i]);
     }
     return json_pack("{s:I, s:s, s:I, s:I, s:I, s:s, s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:s, "
-                     "s:s}",
+                     "s:s, s:b, s:b, s:o}",
                      "id", (json_int_t)e->id, "name", e->name, "size_bytes",
                      (json_int_t)e->size_bytes, "chunk_bytes", (json_int_t)e->chunk_bytes,
                      "pinned_bytes", (json_int_t)e->pinned_bytes, "hold", hold_text(info, e, hold),
@@ -37,7 +48,8 @@ static json_t *entry_json(const struct gtt_info *info, const struct gtt_entry *e
                      "write_combined", (int)e->write_combined, "leases", (json_int_t)e->n_leases,
                      "waiters", (json_int_t)e->n_waiters, "idle_ms", (json_int_t)e->idle_ms, "uid",
                      (json_int_t)e->uid, "pid", (json_int_t)e->pid, "label", e->label, "digest",
-                     digest);
+                     digest, "kept", (int)e->kept, "adopted", (int)e->adopted, "device",
+                     device_json(e));
 }
 
 static void print_entry(const struct gtt_info *info, const struct gtt_entry *e, int width)
@@ -54,12 +66,15 @@ static void print_entry(const struct gtt_info *info, const struct gtt_entry *e, 
            cut_text(e->name[0] ? e->name : "-", width, name), size_text(e->size_bytes, size),
            state_text(e->state), hold_text(info, e, hold), e->n_leases, idle,
            cut_text(user_text(e->uid, user), 8, owner), digest);
+    if (e->adopted) {
+        printf("     in the memory of %s\n", cut_text(e->device.name, 58, name));
+    }
 }
 
 static int print_table(struct gtt *gtt, const struct gtt_info *info)
 {
     struct gtt_entry entry;
-    uint64_t cursor = 0, total_bytes = 0;
+    uint64_t cursor = 0, total_bytes = 0, device_bytes = 0;
     unsigned n = 0;
     int r, width = name_width();
     while ((r = gtt_list(gtt, &cursor, &entry)) > 0) {
@@ -68,11 +83,13 @@ static int print_table(struct gtt *gtt, const struct gtt_info *info)
                    "STATE", "HELD", "OPEN", "IDLE", "OWNER", "DIGEST");
         }
         print_entry(info, &entry, width);
-        total_bytes += entry.size_bytes;
+        *(entry.adopted ? &device_bytes : &total_bytes) += entry.size_bytes;
     }
-    char size[TEXT_MAX];
+    char size[TEXT_MAX], device[TEXT_MAX];
     if (r == 0) {
-        printf("%u %s, %s\n", n, n == 1 ? "segment" : "segments", size_text(total_bytes, size));
+        printf("%u %s, %s", n, n == 1 ? "segment" : "segments", size_text(total_bytes, size));
+        printf(device_bytes ? "; and %s of device memory\n" : "\n",
+               size_text(device_bytes, device));
     }
     return r;
 }

@@ -21,11 +21,20 @@ static json_t *gtt_json(const struct gtt_status *s)
                      (json_int_t)s->gtt_used_bytes);
 }
 
+/* Devices' own memory: in none of the other numbers. */
+static json_t *adopted_json(const struct gtt_status *s)
+{
+    return json_pack("{s:b, s:I, s:I, s:I, s:o}", "allowed", (int)s->adopts, "segments",
+                     (json_int_t)s->n_adopted, "bytes", (json_int_t)s->adopted_bytes, "user_bytes",
+                     (json_int_t)s->adopted_user_bytes, "quota_bytes",
+                     limit_json(s->adopted_quota_bytes));
+}
+
 static json_t *status_json(const struct gtt_info *info, const struct gtt_status *s)
 {
     return json_pack(
         "{s:s, s:s, s:{s:s, s:s, s:b, s:I}, s:{s:o, s:I, s:I}, s:{s:I, s:s}, s:o, s:{s:I, s:I}, "
-        "s:{s:I, s:o}, s:{s:I, s:I, s:I, s:I, s:I, s:I}, s:b, s:b, s:s}",
+        "s:{s:I, s:o}, s:{s:I, s:I, s:I, s:I, s:I, s:I}, s:b, s:b, s:s, s:o}",
         "version", info->daemon_version, "socket", info->socket_path, "heap", "name", info->heap,
         "device", s->device, "dma_buf", (int)info->is_dmabuf, "chunk_max_bytes",
         (json_int_t)info->chunk_max_bytes, "pool", "capacity_bytes", limit_json(s->capacity_bytes),
@@ -37,7 +46,8 @@ static json_t *status_json(const struct gtt_info *info, const struct gtt_status 
         (json_int_t)s->n_segments, "sealed", (json_int_t)s->n_sealed, "leases",
         (json_int_t)s->n_leases, "waiters", (json_int_t)s->n_waiters, "evictions",
         (json_int_t)s->n_evictions, "restart_loses_pool", (int)info->restart_loses_pool,
-        "pressure_watched", (int)s->pressure_watched, "share", s->share_group ? "group" : "user");
+        "pressure_watched", (int)s->pressure_watched, "share", s->share_group ? "group" : "user",
+        "adopted", adopted_json(s));
 }
 
 static void print_pool(const struct gtt_status *s)
@@ -77,6 +87,21 @@ static void print_limits(const struct gtt_status *s)
     }
 }
 
+/* Said apart from all else: it is no RAM. */
+static void print_adopted(const struct gtt_status *s)
+{
+    char all[TEXT_MAX], own[TEXT_MAX], quota[TEXT_MAX];
+    printf("adopted   %s of GPUs' own memory, %s of it yours", size_text(s->adopted_bytes, all),
+           size_text(s->adopted_user_bytes, own));
+    if (!s->adopts) {
+        printf("; no more: adopt = off\n");
+    } else if (s->adopted_quota_bytes) {
+        printf(", at most %s\n", size_text(s->adopted_quota_bytes, quota));
+    } else {
+        printf(", no limit\n");
+    }
+}
+
 static void print_status(const struct gtt_info *info, const struct gtt_status *s)
 {
     char chunk[TEXT_MAX];
@@ -88,6 +113,7 @@ static void print_status(const struct gtt_info *info, const struct gtt_status *s
     }
     print_pool(s);
     print_limits(s);
+    print_adopted(s);
     printf("segments  %u, %u sealed; %u leases, %u waiting; %llu evicted\n", s->n_segments,
            s->n_sealed, s->n_leases, s->n_waiters, (unsigned long long)s->n_evictions);
     printf("clients   %u\n", s->n_clients);
