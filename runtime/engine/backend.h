@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "err.h"
+#include "keeper.h"
 #include "model.h"
 
 struct backend;       /* a device with its compiled kernels */
@@ -27,6 +28,8 @@ struct backend_params {
     uint32_t n_threads;    /* CPU threads; 0: one per core this process may run on */
     const char *device;    /* substring of the device name, or index; NULL: the backend's choice */
     const char *cache_dir; /* for compiled kernels; NULL: no cache on disk */
+    bool copy_weights;     /* Vulkan, for tests: copy the weights as a device with memory of its own
+                              does, also where they could be read in place */
     bool validate;         /* Vulkan: load the validation layers; a message from them is an error */
     void (*log)(void *log_data, const char *text); /* may be NULL; one line, no newline */
     void *log_data;
@@ -42,10 +45,11 @@ struct backend_info {
 
 /* How the device reaches the weights, decided when a model is bound. */
 enum weight_path {
-    WEIGHT_PATH_ADOPTED,      /* read in place by the CPU, through the mapping */
+    WEIGHT_PATH_ADOPTED,      /* read where they were found: by the CPU through the mapping, by a
+                                 device in a copy that was kept for it (keeper.h) */
     WEIGHT_PATH_DMABUF,       /* the dma-buf imported by the device, zero copy */
     WEIGHT_PATH_HOST_POINTER, /* the mapping imported by the device, zero copy */
-    WEIGHT_PATH_DEVICE_COPY,  /* copied to device-local memory */
+    WEIGHT_PATH_DEVICE_COPY,  /* copied to device-local memory in this start */
 };
 
 /* "adopted", "dma-buf", "host-pointer", "device-copy". */
@@ -147,6 +151,8 @@ struct backend_ops {
     int (*bind)(struct backend *backend, const struct model *model, struct err *err,
                 struct backend_model **ret, enum weight_path *ret_path);
     void (*unbind)(struct backend_model *bm);
+    /* Of a bound model whose weights are the device's copy; false: it has none. NULL: never. */
+    bool (*weight_start)(const struct backend_model *bm, struct weight_start *ret);
 
     /*
      * A timeline of at most max_pos tokens. rewind_max: after the cache of a local layer (only the

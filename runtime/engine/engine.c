@@ -94,6 +94,7 @@ static int open_backend(struct llm_engine *engine, const struct llm_engine_param
         .n_threads = params->n_threads,
         .device = params->device,
         .cache_dir = params->cache_dir,
+        .copy_weights = params->copy_weights,
         .validate = params->validate,
         .log = params->log,
         .log_data = params->data,
@@ -134,6 +135,7 @@ int llm_engine_open(const struct llm_engine_params *params, struct err *err,
     if (r == 0) {
         r = engine->ops->bind(engine->backend, &engine->model, err, &engine->bound, &engine->path);
     }
+    kept_quiet(&engine->weights.kept); /* params are not ours any more */
     if (r < 0) {
         llm_engine_close(engine);
         return r;
@@ -179,6 +181,16 @@ void llm_engine_info(const struct llm_engine *engine, struct llm_engine_info *re
         .max_pos = engine->model.config.max_pos,
         .draws_ahead = engine->ops->decode_start != NULL,
     };
+    struct weight_start start;
+    if (engine->ops->weight_start && engine->ops->weight_start(engine->bound, &start)) {
+        ret->has_device_copy = true;
+        ret->device_copy = (struct llm_device_copy){.kept = start.kept,
+                                                    .find_ms = start.find_ms,
+                                                    .import_ms = start.import_ms,
+                                                    .compare_ms = start.compare_ms,
+                                                    .copy_ms = start.copy_ms,
+                                                    .keep_ms = start.keep_ms};
+    }
 }
 
 const struct tokenizer *llm_engine_tokenizer(const struct llm_engine *engine)

@@ -58,6 +58,8 @@ struct model_layer {
     struct weight down;          /* [hidden, ffn] */
 };
 
+struct weight_keeper; /* keeper.h */
+
 /*
  * The block of memory that holds an image. base is mapped for reading in this process and
  * contiguous over the chunks; chunk i is bytes [i * chunk_bytes, (i + 1) * chunk_bytes) and the
@@ -69,6 +71,7 @@ struct weight_memory {
     uint64_t chunk_bytes;
     uint32_t n_chunks;
     const int *dmabuf_fds; /* [n_chunks], borrowed; NULL when the memory is no dma-buf */
+    const struct weight_keeper *keeper; /* of a device's copy, borrowed; NULL: nobody keeps one */
 };
 
 struct model {

@@ -224,6 +224,10 @@ static int use_pool(struct weights *w, struct origin *o, struct err *err, struct
     if (r == 0) {
         r = bind_segment(w, o->config, err, ret_model);
     }
+    if (r == 0) {
+        kept_init(&w->kept, o->params, w->gtt, w->segment, o->name, &w->lock);
+        ret_model->memory.keeper = &w->kept.keeper;
+    }
     return r;
 }
 
@@ -259,7 +263,7 @@ int weights_open(struct weights *weights, const struct llm_engine_params *params
     if (!o) {
         return err_set(err, -ENOMEM, "out of memory");
     }
-    *weights = (struct weights){0};
+    *weights = (struct weights){.lock = PTHREAD_MUTEX_INITIALIZER};
     *o = (struct origin){.params = params, .config = config};
     int r = origin_name(o, &own);
     if (r < 0) {
@@ -299,12 +303,21 @@ out:
 
 int weights_hold(struct weights *weights, struct err *err)
 {
-    int r = weights->gtt ? gtt_reconnect(weights->gtt, 0) : 0;
-    return r < 0 ? err_set(err, r, "gttd: %s", gtt_last_error(weights->gtt)) : 0;
+    int r = 0;
+    if (weights->gtt) {
+        pthread_mutex_lock(&weights->lock);
+        r = gtt_reconnect(weights->gtt, 0);
+        if (r < 0) {
+            err_set(err, r, "gttd: %s", gtt_last_error(weights->gtt));
+        }
+        pthread_mutex_unlock(&weights->lock);
+    }
+    return r;
 }
 
 void weights_close(struct weights *weights)
 {
+    kept_finish(&weights->kept);
     gtt_segment_close(weights->segment);
     gtt_disconnect(weights->gtt);
     free(weights->dmabuf_fds);

@@ -75,12 +75,13 @@ static json_t *device_json(const struct vk_device_desc *d, size_t index)
                               json_pack("{s:I, s:b}", "bytes", (json_int_t)d->heaps[i].size_bytes,
                                         "device_local", (int)d->heaps[i].device_local));
     }
-    return json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:i, s:o, s:o, s:o, s:b, s:s}", "index",
-                     (int)index, "name", d->name, "type", d->type, "driver", d->driver, "api",
-                     version, "uuid", uuid, "subgroup_size", (int)d->subgroup_size, "heaps", heaps,
-                     "dma_buf_weights", path_json(d->dmabuf_path, d->dmabuf_why), "plain_weights",
-                     path_json(d->plain_path, d->plain_why), "usable", d->missing[0] == '\0',
-                     "missing", d->missing);
+    return json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:i, s:o, s:o, s:o, s:{s:b, s:s}, s:b, s:s}",
+                     "index", (int)index, "name", d->name, "type", d->type, "driver", d->driver,
+                     "api", version, "uuid", uuid, "subgroup_size", (int)d->subgroup_size, "heaps",
+                     heaps, "dma_buf_weights", path_json(d->dmabuf_path, d->dmabuf_why),
+                     "plain_weights", path_json(d->plain_path, d->plain_why), "kept_copy", "can",
+                     !d->copy_dies_because, "why", d->copy_dies_because ? d->copy_dies_because : "",
+                     "usable", d->missing[0] == '\0', "missing", d->missing);
 }
 
 static int print_json(const struct vk_device_desc *devices, size_t n, const char *why_none,
@@ -113,6 +114,9 @@ static void print_text(const struct vk_device_desc *devices, size_t n)
                d->dmabuf_why);
         printf("   weights in plain memory: %s (%s)\n", weight_path_text(d->plain_path),
                d->plain_why);
+        printf("   a copy on the device %s%s%s\n",
+               d->copy_dies_because ? "ends with the process (" : "can outlive the process in gttd",
+               d->copy_dies_because ? d->copy_dies_because : "", d->copy_dies_because ? ")" : "");
     }
 }
 

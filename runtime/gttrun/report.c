@@ -25,10 +25,22 @@ static size_t n_decoded(const struct llm_result *result)
     return result->n_ids > 1 ? result->n_ids - 1 : 0;
 }
 
+/* null: the device reads the weights in place. */
+static json_t *device_copy_json(const struct llm_engine_info *info)
+{
+    const struct llm_device_copy *copy = &info->device_copy;
+    return info->has_device_copy
+               ? json_pack("{s:b, s:f, s:f, s:f, s:f, s:f}", "kept", (int)copy->kept, "find_ms",
+                           copy->find_ms, "import_ms", copy->import_ms, "compare_ms",
+                           copy->compare_ms, "copy_ms", copy->copy_ms, "keep_ms", copy->keep_ms)
+               : json_null();
+}
+
 json_t *report_weights(const struct llm_engine_info *info)
 {
-    return json_pack("{s:s, s:s, s:I}", "source", info->source, "memory", info->memory, "bytes",
-                     (json_int_t)info->weight_bytes);
+    return json_pack("{s:s, s:s, s:I, s:o}", "source", info->source, "memory", info->memory,
+                     "bytes", (json_int_t)info->weight_bytes, "device_copy",
+                     device_copy_json(info));
 }
 
 int report_print(json_t *json, struct err *err)

@@ -36,6 +36,7 @@ struct llm_engine_params {
     bool private_weights;    /* do not ask gttd */
     const char *gttd_socket; /* NULL: gtt_connect's own search */
     const char *cache_dir;   /* compiled kernels; NULL: none on disk */
+    bool copy_weights;       /* for tests: see backend_params */
     bool validate;           /* Vulkan validation layers */
     void (*log)(void *data, const char *text); /* one line, no newline; may be NULL */
     /* Long work (reading weights): what, bytes done, bytes in all. Non-zero cancels. May be NULL.
@@ -44,13 +45,25 @@ struct llm_engine_params {
     void *data; /* for log and progress */
 };
 
+/* How a start came by a copy of the weights in the device's own memory. */
+struct llm_device_copy {
+    bool kept;         /* gttd keeps it: the next start finds it there */
+    double find_ms;    /* asking gttd, and waiting for another process to make it */
+    double import_ms;  /* of what gttd kept */
+    double compare_ms; /* samples of it with the weights in the pool */
+    double copy_ms;    /* from the pool */
+    double keep_ms;    /* handing it over to gttd */
+};
+
 struct llm_engine_info {
     const char *backend; /* "cpu" ...; these strings live as long as the engine */
     const char *device;
-    const char *driver;       /* "radv Mesa 25.0.1"; empty without one */
-    const char *source;       /* "pool-hit", "pool-fill", "private" */
-    const char *memory;       /* "dma-buf", "host-pointer", "device-copy", "adopted" */
-    const char *model_id;     /* last component of the model's path, or "random-1b" */
+    const char *driver;   /* "radv Mesa 25.0.1"; empty without one */
+    const char *source;   /* "pool-hit", "pool-fill", "private" */
+    const char *memory;   /* "dma-buf", "host-pointer", "device-copy", "adopted" */
+    const char *model_id; /* last component of the model's path, or "random-1b" */
+    bool has_device_copy; /* device_copy says something */
+    struct llm_device_copy device_copy;
     uint64_t weight_bytes;    /* size of the image */
     uint64_t bytes_per_token; /* what decoding one token reads */
     uint32_t vocab;

@@ -80,6 +80,7 @@ static int vk_open(const struct backend_params *params, struct err *err, struct 
     if (!backend) {
         return err_set(err, -ENOMEM, "no memory for the Vulkan backend");
     }
+    backend->copy_weights = params->copy_weights;
     struct vkc_params vkc = {params->validate, params->log, params->log_data};
     int r = vkc_instance_create(&vkc, err, &backend->instance);
     if (r < 0) {
@@ -120,6 +121,7 @@ const struct backend_ops vulkan_backend = {
     .info = vk_info,
     .bind = vk_bind,
     .unbind = vk_unbind,
+    .weight_start = vk_weight_start,
     .state_create = vk_state_create,
     .state_destroy = vk_state_destroy,
     .forward = vk_forward,

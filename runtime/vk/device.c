@@ -61,8 +61,10 @@ static int create_handle(struct vkc_device *device, struct err *err)
         features11.pNext = features.pNext;
         features.pNext = &features11;
     }
-    if (physical->has_dmabuf) {
+    if (physical->has_dmabuf || physical->has_opaque_fd) {
         extensions[n_extensions++] = VK_KHR_EXTERNAL_MEMORY_FD_EXTENSION_NAME;
+    }
+    if (physical->has_dmabuf) {
         extensions[n_extensions++] = VK_EXT_EXTERNAL_MEMORY_DMA_BUF_EXTENSION_NAME;
     }
     if (physical->host_pointer_align) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Buffers with an address: allocated, imported from a dma-buf, imported from host memory. Each has
- * its own VkDeviceMemory: there are few of them and they are large.
+ * Buffers with an address: allocated, imported from a dma-buf, from host memory, or from another
+ * process's. Each has its own VkDeviceMemory: there are few of them and they are large.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -50,7 +50,7 @@ static int create_handle(struct vkc_device *device, uint64_t size_bytes, VkBuffe
 }
 
 static VkResult allocate(struct vkc_device *device, uint64_t size_bytes, uint32_t type,
-                         const void *next, VkDeviceMemory *ret)
+                         const void *next, struct vkc_buffer *buffer)
 {
     VkMemoryAllocateFlagsInfo flags = {
         .sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_FLAGS_INFO,
@@ -63,12 +63,15 @@ static VkResult allocate(struct vkc_device *device, uint64_t size_bytes, uint32_
         .allocationSize = size_bytes,
         .memoryTypeIndex = type,
     };
-    return device->vk.AllocateMemory(device->handle, &info, NULL, ret);
+    buffer->alloc_bytes = size_bytes;
+    buffer->memory_type = type;
+    return device->vk.AllocateMemory(device->handle, &info, NULL, &buffer->memory);
 }
 
 /* Try the allowed memory types, those with the liked properties first. */
-static int allocate_kind(struct vkc_device *device, enum vkc_memory kind,
-                         const VkMemoryRequirements *req, struct err *err, VkDeviceMemory *ret)
+static VkResult allocate_once(struct vkc_device *device, enum vkc_memory kind,
+                              const VkMemoryRequirements *req, const void *next,
+                              struct vkc_buffer *buffer)
 {
     const VkPhysicalDeviceMemoryProperties *memory = &device->physical.memory;
     VkMemoryPropertyFlags need = kinds[kind].need;
@@ -87,12 +90,24 @@ static int allocate_kind(struct vkc_device *device, enum vkc_memory kind,
                 continue;
             }
             tried |= 1u << i;
-            result = allocate(device, req->size, i, NULL, ret);
+            result = allocate(device, req->size, i, next, buffer);
             if (result == VK_SUCCESS) {
-                return 0;
+                return result;
             }
         }
     }
+    return result;
+}
+
+static int allocate_kind(struct vkc_device *device, enum vkc_memory kind,
+                         const VkMemoryRequirements *req, const void *next, struct err *err,
+                         struct vkc_buffer *buffer)
+{
+    VkResult result;
+    do {
+        result = allocate_once(device, kind, req, next, buffer);
+    } while (result == VK_ERROR_OUT_OF_DEVICE_MEMORY && kind == VKC_DEVICE && device->reclaim &&
+             device->reclaim(device->reclaim_data));
     return vkc_err(err, result, "vkAllocateMemory");
 }
 
@@ -116,8 +131,10 @@ static int bind_memory(struct vkc_device *device, const char *name, struct err *
     return 0;
 }
 
-int vkc_buffer_init(struct vkc_device *device, enum vkc_memory kind, uint64_t size_bytes,
-                    const char *name, struct err *err, struct vkc_buffer *ret)
+/* export: it is VKC_DEVICE, and can be exported as an opaque fd. */
+static int init_buffer(struct vkc_device *device, enum vkc_memory kind, bool export,
+                       uint64_t size_bytes, const char *name, struct err *err,
+                       struct vkc_buffer *ret)
 {
     *ret = (struct vkc_buffer){0};
     if (size_bytes > device->physical.max_alloc_bytes) {
@@ -128,13 +145,22 @@ int vkc_buffer_init(struct vkc_device *device, enum vkc_memory kind, uint64_t si
     }
     struct vkc_buffer buffer = {0};
     VkMemoryRequirements req;
-    int r = create_handle(device, size_bytes, USAGE | VK_BUFFER_USAGE_TRANSFER_DST_BIT, 0, err,
-                          &buffer);
+    int r = create_handle(device, size_bytes, USAGE | VK_BUFFER_USAGE_TRANSFER_DST_BIT,
+                          export ? VK_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD_BIT : 0, err, &buffer);
     if (r < 0) {
         goto fail;
     }
+    VkMemoryDedicatedAllocateInfo dedicated = {
+        .sType = VK_STRUCTURE_TYPE_MEMORY_DEDICATED_ALLOCATE_INFO,
+        .buffer = buffer.handle,
+    };
+    VkExportMemoryAllocateInfo exported = {
+        .sType = VK_STRUCTURE_TYPE_EXPORT_MEMORY_ALLOCATE_INFO,
+        .pNext = device->physical.opaque_fd_dedicated ? &dedicated : NULL,
+        .handleTypes = VK_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD_BIT,
+    };
     device->vk.GetBufferMemoryRequirements(device->handle, buffer.handle, &req);
-    r = allocate_kind(device, kind, &req, err, &buffer.memory);
+    r = allocate_kind(device, kind, &req, export ? &exported : NULL, err, &buffer);
     if (r < 0) {
         goto fail;
     }
@@ -158,6 +184,38 @@ fail:
     return err_prefix(err, r, "%s, %" PRIu64 " bytes", name, size_bytes);
 }
 
+int vkc_buffer_init(struct vkc_device *device, enum vkc_memory kind, uint64_t size_bytes,
+                    const char *name, struct err *err, struct vkc_buffer *ret)
+{
+    return init_buffer(device, kind, false, size_bytes, name, err, ret);
+}
+
+int vkc_buffer_init_exportable(struct vkc_device *device, uint64_t size_bytes, const char *name,
+                               struct err *err, struct vkc_buffer *ret)
+{
+    return init_buffer(device, VKC_DEVICE, true, size_bytes, name, err, ret);
+}
+
+int vkc_buffer_export_fd(struct vkc_device *device, const struct vkc_buffer *buffer,
+                         struct err *err, int *ret_fd)
+{
+    VkMemoryGetFdInfoKHR info = {
+        .sType = VK_STRUCTURE_TYPE_MEMORY_GET_FD_INFO_KHR,
+        .memory = buffer->memory,
+        .handleType = VK_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD_BIT,
+    };
+    AUTO_FD fd = -1;
+    int r = vkc_err(err, device->vk.GetMemoryFdKHR(device->handle, &info, &fd), "vkGetMemoryFdKHR");
+    if (r < 0) {
+        return r;
+    }
+    if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) { /* drivers do not promise it */
+        return err_set(err, -errno, "vkGetMemoryFdKHR: %s", strerror(errno));
+    }
+    *ret_fd = take_fd(&fd);
+    return 0;
+}
+
 /* A buffer over memory that exists: handle, a memory type that fits both, import, bind. */
 static int import_memory(struct vkc_device *device, uint64_t size_bytes,
                          VkExternalMemoryHandleTypeFlagBits handle_type, uint32_t type_bits,
@@ -178,8 +236,7 @@ static int import_memory(struct vkc_device *device, uint64_t size_bytes,
         goto fail;
     }
     uint32_t type = (uint32_t)__builtin_ctz(type_bits);
-    r = vkc_err(err, allocate(device, size_bytes, type, import, &buffer.memory),
-                "vkAllocateMemory");
+    r = vkc_err(err, allocate(device, size_bytes, type, import, &buffer), "vkAllocateMemory");
     if (r < 0) {
         goto fail;
     }
@@ -255,6 +312,55 @@ int vkc_buffer_import_host(struct vkc_device *device, const void *base, uint64_t
     };
     return import_memory(device, size_bytes, VK_EXTERNAL_MEMORY_HANDLE_TYPE_HOST_ALLOCATION_BIT_EXT,
                          props.memoryTypeBits, &import, name, err, ret);
+}
+
+int vkc_buffer_import_opaque(struct vkc_device *device, int fd, uint64_t size_bytes,
+                             uint64_t alloc_bytes, uint32_t memory_type, bool dedicated,
+                             const char *name, struct err *err, struct vkc_buffer *ret)
+{
+    *ret = (struct vkc_buffer){0};
+    struct vkc_buffer buffer = {0};
+    VkMemoryRequirements req;
+    AUTO_FD own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    int r = own < 0 ? err_set(err, -errno, "cannot duplicate an fd: %s", strerror(errno))
+                    : create_handle(device, size_bytes, USAGE | VK_BUFFER_USAGE_TRANSFER_DST_BIT,
+                                    VK_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD_BIT, err, &buffer);
+    if (r < 0) {
+        goto fail;
+    }
+    device->vk.GetBufferMemoryRequirements(device->handle, buffer.handle, &req);
+    if (memory_type >= device->physical.memory.memoryTypeCount ||
+        !(req.memoryTypeBits & (1u << memory_type)) || req.size > alloc_bytes) {
+        r = err_set(err, -EINVAL,
+                    "memory of type %u and %" PRIu64 " bytes, where the driver wants %" PRIu64,
+                    memory_type, alloc_bytes, (uint64_t)req.size);
+        goto fail;
+    }
+    VkMemoryDedicatedAllocateInfo dedicated_info = {
+        .sType = VK_STRUCTURE_TYPE_MEMORY_DEDICATED_ALLOCATE_INFO,
+        .buffer = buffer.handle,
+    };
+    VkImportMemoryFdInfoKHR import = {
+        .sType = VK_STRUCTURE_TYPE_IMPORT_MEMORY_FD_INFO_KHR,
+        .pNext = dedicated ? &dedicated_info : NULL,
+        .handleType = VK_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD_BIT,
+        .fd = own,
+    };
+    r = vkc_err(err, allocate(device, alloc_bytes, memory_type, &import, &buffer),
+                "vkAllocateMemory");
+    if (r < 0) {
+        goto fail;
+    }
+    take_fd(&own); /* a successful import owns it */
+    r = bind_memory(device, name, err, &buffer);
+    if (r < 0) {
+        goto fail;
+    }
+    *ret = buffer;
+    return 0;
+fail:
+    vkc_buffer_finish(device, &buffer);
+    return r;
 }
 
 void vkc_buffer_finish(struct vkc_device *device, struct vkc_buffer *buffer)

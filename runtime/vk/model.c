@@ -302,6 +302,12 @@ fail:
     return r;
 }
 
+bool vk_weight_start(const struct backend_model *bm, struct weight_start *ret)
+{
+    *ret = bm->weights.start;
+    return bm->weights.is_copy;
+}
+
 void vk_unbind(struct backend_model *bm)
 {
     if (!bm) {

@@ -49,19 +49,38 @@ static int list_extensions(struct vkc_instance *instance, VkPhysicalDevice handl
     return 0;
 }
 
-static bool importable(struct vkc_instance *instance, VkPhysicalDevice handle,
-                       VkExternalMemoryHandleTypeFlagBits type)
+static VkExternalMemoryFeatureFlags external_features(struct vkc_instance *instance,
+                                                      VkPhysicalDevice handle,
+                                                      VkBufferUsageFlags more_usage,
+                                                      VkExternalMemoryHandleTypeFlagBits type)
 {
     VkPhysicalDeviceExternalBufferInfo info = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_BUFFER_INFO,
         .usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_SHADER_DEVICE_ADDRESS_BIT |
-                 VK_BUFFER_USAGE_TRANSFER_SRC_BIT,
+                 VK_BUFFER_USAGE_TRANSFER_SRC_BIT | more_usage,
         .handleType = type,
     };
     VkExternalBufferProperties props = {.sType = VK_STRUCTURE_TYPE_EXTERNAL_BUFFER_PROPERTIES};
     instance->vk.GetPhysicalDeviceExternalBufferProperties(handle, &info, &props);
-    return props.externalMemoryProperties.externalMemoryFeatures &
-           VK_EXTERNAL_MEMORY_FEATURE_IMPORTABLE_BIT;
+    return props.externalMemoryProperties.externalMemoryFeatures;
+}
+
+static bool importable(struct vkc_instance *instance, VkPhysicalDevice handle,
+                       VkExternalMemoryHandleTypeFlagBits type)
+{
+    return external_features(instance, handle, 0, type) & VK_EXTERNAL_MEMORY_FEATURE_IMPORTABLE_BIT;
+}
+
+/* Whether memory can outlive the process: exported, and imported by the next. */
+static void query_opaque_fd(struct vkc_instance *instance, struct vkc_physical *physical)
+{
+    const VkExternalMemoryFeatureFlags need =
+        VK_EXTERNAL_MEMORY_FEATURE_IMPORTABLE_BIT | VK_EXTERNAL_MEMORY_FEATURE_EXPORTABLE_BIT;
+    VkExternalMemoryFeatureFlags features =
+        external_features(instance, physical->handle, VK_BUFFER_USAGE_TRANSFER_DST_BIT,
+                          VK_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD_BIT);
+    physical->has_opaque_fd = (features & need) == need;
+    physical->opaque_fd_dedicated = features & VK_EXTERNAL_MEMORY_FEATURE_DEDICATED_ONLY_BIT;
 }
 
 /* Compute alone is preferred: long work there does not hold up a desktop. */
@@ -224,6 +243,7 @@ static void query_properties(struct vkc_instance *instance, struct vkc_physical 
     snprintf(physical->driver, sizeof physical->driver, "%s %s", driver.driverName,
              driver.driverInfo);
     memcpy(physical->uuid, id.deviceUUID, sizeof physical->uuid);
+    memcpy(physical->driver_uuid, id.driverUUID, sizeof physical->driver_uuid);
     physical->max_alloc_bytes = limits.maxMemoryAllocationSize;
     physical->subgroup_size = subgroup.subgroupSize;
     physical->min_subgroup_size = size_control.minSubgroupSize ? size_control.minSubgroupSize : 1;
@@ -278,6 +298,9 @@ static int query(struct vkc_instance *instance, VkPhysicalDevice handle, struct 
     ret->has_dmabuf = has_extension(extensions, n, VK_KHR_EXTERNAL_MEMORY_FD_EXTENSION_NAME) &&
                       has_extension(extensions, n, VK_EXT_EXTERNAL_MEMORY_DMA_BUF_EXTENSION_NAME) &&
                       importable(instance, handle, VK_EXTERNAL_MEMORY_HANDLE_TYPE_DMA_BUF_BIT_EXT);
+    if (has_extension(extensions, n, VK_KHR_EXTERNAL_MEMORY_FD_EXTENSION_NAME)) {
+        query_opaque_fd(instance, ret);
+    }
     ret->host_pointer_align =
         has_extension(extensions, n, VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME) &&
         importable(instance, handle, VK_EXTERNAL_MEMORY_HANDLE_TYPE_HOST_ALLOCATION_BIT_EXT);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the parts of the Vulkan backend share: weights.c brings an image to the device, model.c
- * makes its pipelines, gemv.c multiplies one token by a quantized matrix as tune.c found best,
- * state.c holds a timeline, record.c turns operations into dispatches, decode.c one token's pass
- * into few of them, forward.c and op.c run them, sample.c draws tokens, steps.c decodes ahead of
- * the host, profile.c times them.
+ * What the parts of the Vulkan backend share: weights.c and device_copy.c bring an image to the
+ * device, model.c makes its pipelines, gemv.c multiplies one token by a quantized matrix as tune.c
+ * found best, state.c holds a timeline, record.c turns operations into dispatches, decode.c one
+ * token's pass into few of them, forward.c and op.c run them, sample.c draws tokens, steps.c
+ * decodes ahead of the host, profile.c times them.
  */
 #ifndef VK_H
 #define VK_H
@@ -75,7 +75,9 @@ struct backend {
     struct vkc_instance *instance;
     struct vkc_device *device;
     struct vk_tuning tuning;
-    struct vk_gemv_choice *choices; /* [n_choices], measured: tune.c */
+    bool copy_weights;                  /* see backend_params */
+    const struct weight_keeper *keeper; /* of the model bound last; borrowed; NULL: none */
+    struct vk_gemv_choice *choices;     /* [n_choices], measured: tune.c */
     uint32_t n_choices;
     struct vk_gemm_choice *gemms; /* [n_gemms], measured: tune_gemm.c */
     uint32_t n_gemms;
@@ -88,6 +90,8 @@ struct vk_weights {
     struct vkc_buffer *chunks; /* [n_chunks] */
     uint32_t n_chunks;
     uint64_t chunk_bytes;
+    bool is_copy; /* in the device's own memory */
+    struct weight_start start;
 };
 
 /* The best way for a device to reach memory, and why it is not a better one (a static text). */
@@ -96,7 +100,22 @@ enum weight_path vk_weight_path(const struct vkc_physical *physical, bool is_dma
 int vk_weights_init(struct backend *backend, const struct weight_memory *memory, struct err *err,
                     struct vk_weights *ret, enum weight_path *ret_path);
 void vk_weights_finish(struct backend *backend, struct vk_weights *weights);
+/* Free the buffers there are. */
+void vk_weights_drop(struct backend *backend, struct vk_weights *weights);
+uint64_t vk_chunk_bytes(const struct weight_memory *memory, uint32_t i);
 uint64_t vk_weights_address(const struct vk_weights *weights, uint64_t off);
+
+/* device_copy.c */
+
+/* Why a copy on this device cannot outlive the process; NULL: it can. A static text. */
+const char *vk_copy_dies_because(const struct vkc_physical *physical, bool forced);
+
+/* Fill weights->chunks with a copy in the device's own memory: one that was kept
+ * (WEIGHT_PATH_ADOPTED) or a new one (WEIGHT_PATH_DEVICE_COPY), and weights->start. While it lives,
+ * what is kept for others may be given up if the device runs out of memory. */
+int vk_device_copy(struct backend *backend, const struct weight_memory *memory, struct err *err,
+                   struct vk_weights *weights, enum weight_path *ret_path);
+void vk_device_copy_finish(struct backend *backend, struct vk_weights *weights);
 
 /* model.c */
 
@@ -114,6 +133,7 @@ struct backend_model {
 int vk_bind(struct backend *backend, const struct model *model, struct err *err,
             struct backend_model **ret, enum weight_path *ret_path);
 void vk_unbind(struct backend_model *bm);
+bool vk_weight_start(const struct backend_model *bm, struct weight_start *ret);
 int vk_embed_pipeline(struct backend_model *bm, struct err *err, VkPipeline *ret);
 int vk_matmul_pipeline(struct backend_model *bm, const struct weight *w, uint32_t tile,
                        struct err *err, VkPipeline *ret);

@@ -33,6 +33,7 @@ static void describe(const struct vkc_physical *physical, struct vk_device_desc 
             physical->memory.memoryHeaps[i].flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT;
     }
     ret->dmabuf_path = vk_weight_path(physical, true, &ret->dmabuf_why);
+    ret->copy_dies_because = vk_copy_dies_because(physical, false);
     ret->plain_path = vk_weight_path(physical, false, &ret->plain_why);
 }
 

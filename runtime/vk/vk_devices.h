@@ -26,6 +26,8 @@ struct vk_device_desc {
     const char *dmabuf_why;
     enum weight_path plain_path; /* for weights in ordinary memory */
     const char *plain_why;
+    /* why a copy in its own memory cannot outlive a process; NULL: it can */
+    const char *copy_dies_because;
     char tuned_name[64]; /* the file in the cache directory with what was measured on it */
     char missing[256];   /* what we need and it lacks; "" if it can be used */
 };

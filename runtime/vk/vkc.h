@@ -76,6 +76,7 @@ struct vkc_physical {
     VkPhysicalDeviceMemoryProperties memory;
     char driver[VK_MAX_DRIVER_NAME_SIZE + VK_MAX_DRIVER_INFO_SIZE + 2]; /* "radv Mesa 25.0.1" */
     uint8_t uuid[VK_UUID_SIZE];
+    uint8_t driver_uuid[VK_UUID_SIZE];
     uint32_t subgroup_size;
     uint32_t min_subgroup_size; /* what a driver may choose for a shader; 1 if it does not say */
     uint32_t queue_family;
@@ -92,6 +93,8 @@ struct vkc_physical {
     uint64_t max_alloc_bytes;
     uint64_t host_pointer_align; /* 0: host memory cannot be imported */
     bool has_dmabuf;
+    bool has_opaque_fd;       /* memory can be exported as an opaque fd, and imported again */
+    bool opaque_fd_dedicated; /* only memory allocated for one buffer */
     char missing[256]; /* what we need and the device lacks, separated by ", "; "" if nothing */
 };
 
@@ -128,6 +131,9 @@ struct vkc_device {
     char *cache_path;    /* NULL: none on disk */
     uint64_t cache_hash; /* of the data that is on disk; 0: none */
     struct vkc_pipeline *pipelines;
+    /* Asked when the device is out of memory: true: some has become free. NULL: nobody can. */
+    bool (*reclaim)(void *data);
+    void *reclaim_data;
     struct vkc_device_fn {
 #define VK_FN_DEVICE(name)          PFN_vk##name name;
 #define VK_FN_DEVICE_OPTIONAL(name) PFN_vk##name name;
@@ -158,6 +164,8 @@ struct vkc_buffer {
     VkDeviceMemory memory;
     VkDeviceAddress address;
     uint64_t size_bytes;
+    uint64_t alloc_bytes; /* of memory */
+    uint32_t memory_type;
     void *map; /* NULL for VKC_DEVICE and imported memory; coherent */
 };
 
@@ -173,6 +181,19 @@ int vkc_buffer_import_dmabuf(struct vkc_device *device, int fd, uint64_t size_by
  * size_bytes are multiples of physical.host_pointer_align. It is only read. */
 int vkc_buffer_import_host(struct vkc_device *device, const void *base, uint64_t size_bytes,
                            const char *name, struct err *err, struct vkc_buffer *ret);
+
+/* As VKC_DEVICE, in memory that vkc_buffer_export_fd() can export: what another process imports is
+ * the same memory. physical.has_opaque_fd. */
+int vkc_buffer_init_exportable(struct vkc_device *device, uint64_t size_bytes, const char *name,
+                               struct err *err, struct vkc_buffer *ret);
+/* *ret_fd is the caller's, CLOEXEC. */
+int vkc_buffer_export_fd(struct vkc_device *device, const struct vkc_buffer *buffer,
+                         struct err *err, int *ret_fd);
+/* What such an fd was exported from, by the same driver for the same device; alloc_bytes,
+ * memory_type and dedicated as there. fd is borrowed. */
+int vkc_buffer_import_opaque(struct vkc_device *device, int fd, uint64_t size_bytes,
+                             uint64_t alloc_bytes, uint32_t memory_type, bool dedicated,
+                             const char *name, struct err *err, struct vkc_buffer *ret);
 
 void vkc_buffer_finish(struct vkc_device *device, struct vkc_buffer *buffer);
 
