@@ -71,7 +71,9 @@ static int cpu_open(const struct backend_params *params, struct err *err, struct
 
 static void cpu_info(const struct backend *backend, struct backend_info *ret)
 {
-    *ret = (struct backend_info){.backend = "cpu", .max_batch = CPU_MAX_BATCH};
+    *ret = (struct backend_info){.backend = "cpu",
+                                 .max_batch = CPU_MAX_BATCH,
+                                 .max_sequences = CPU_MAX_SEQUENCES};
     memcpy(ret->device, backend->device, sizeof ret->device);
 }
 
@@ -121,5 +123,6 @@ const struct backend_ops cpu_backend = {
     .state_create = cpu_state_create,
     .state_destroy = cpu_state_destroy,
     .forward = cpu_forward,
+    .forward_many = cpu_forward_many,
     .op = cpu_op,
 };

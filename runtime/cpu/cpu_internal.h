@@ -10,6 +10,9 @@
 /* Tokens in one forward(), and how many more than the window a local layer keeps. */
 #define CPU_MAX_BATCH 128
 
+/* Timelines in one forward_many(). */
+#define CPU_MAX_SEQUENCES 32
+
 /* Keys whose attention is one work item while decoding; results do not depend on who does it. */
 #define ATTN_SEGMENT 256
 
@@ -95,6 +98,8 @@ void cpu_state_destroy(struct backend_state *state);
 
 int cpu_forward(struct backend_state *state, const int32_t *ids, uint32_t n, uint32_t pos,
                 enum logits_want want, float *logits, struct err *err);
+int cpu_forward_many(struct backend_state *const *states, const int32_t *ids, const uint32_t *pos,
+                     uint32_t n, float *logits, struct err *err);
 int cpu_op(struct backend_state *state, enum backend_op op, uint32_t layer, const int32_t *ids,
            uint32_t n, uint32_t pos, const float *in, float *out, struct err *err);
 

@@ -21,11 +21,13 @@
 #define ITEM_ROWS 32
 
 struct pass {
-    struct backend_state *s;
+    struct backend_state *s; /* whose activations are used */
     const struct cpu_kernels *kernels;
     const struct model_config *c;
     const int32_t *ids;
     uint32_t n, pos;
+    struct backend_state *const *states; /* [n] of cpu_forward_many(): each token's timeline, */
+    const uint32_t *positions;           /* [n] and its position; else NULL */
 
     /* The layer at work. */
     uint32_t layer;
@@ -59,6 +61,17 @@ static void use_layer(struct pass *p, uint32_t layer)
 static bool layer_is_global(const struct pass *p)
 {
     return p->c->layer_is_global[p->layer];
+}
+
+static uint32_t position(const struct pass *p, uint32_t t)
+{
+    return p->states ? p->positions[t] : p->pos + t;
+}
+
+/* Where token t's keys and values are. */
+static const struct kv_cache *kv_of(const struct pass *p, uint32_t t)
+{
+    return &(p->states ? p->states[t] : p->s)->kv[p->layer];
 }
 
 static void *thread_scratch(const struct pass *p, uint32_t thread)
@@ -158,7 +171,7 @@ static void rope_angles(const struct pass *p, uint32_t t)
         const double *inv_freq = p->s->bm->inv_freq + (size_t)kind * half;
         float *cos_row = p->s->rope[kind] + (size_t)t * 2 * half;
         for (uint32_t i = 0; i < half; i++) {
-            double angle = (p->pos + t) * inv_freq[i];
+            double angle = position(p, t) * inv_freq[i];
             cos_row[i] = (float)cos(angle);
             cos_row[half + i] = (float)sin(angle);
         }
@@ -229,11 +242,11 @@ static void rope_store_item(void *arg, uint32_t t, uint32_t thread)
     const struct pass *p = arg;
     const struct model_config *c = p->c;
     struct backend_state *s = p->s;
-    struct kv_cache *kv = &s->kv[p->layer];
+    const struct kv_cache *kv = kv_of(p, t);
     const float *q = s->qkv + t * s->qkv_stride;
     const float *k = q + (size_t)c->n_heads * c->head_dim;
     const float *v = k + (size_t)c->n_kv_heads * c->head_dim;
-    uint32_t slot = (p->pos + t) % kv->capacity, column = slot % ATTN_BLOCK;
+    uint32_t slot = position(p, t) % kv->capacity, column = slot % ATTN_BLOCK;
     float *key = thread_scratch(p, thread);
     for (uint32_t h = 0; h < c->n_heads; h++) {
         norm_rope_head(p, t, p->l->q_norm_off, q + (size_t)h * c->head_dim,
@@ -271,9 +284,9 @@ static void attend_segment(const struct pass *p, uint32_t t, uint32_t kv_head, u
                            struct attn_part *part, float *out)
 {
     struct backend_state *s = p->s;
-    const struct kv_cache *kv = &s->kv[p->layer];
+    const struct kv_cache *kv = kv_of(p, t);
     uint32_t per_kv = p->c->n_heads / p->c->n_kv_heads;
-    uint32_t pos = p->pos + t;
+    uint32_t pos = position(p, t);
     uint32_t first = first_key(p, pos), end = (segment + 1) * ATTN_SEGMENT;
     const float *q = s->q + ((size_t)t * p->c->n_heads + kv_head * per_kv) * s->head_stride;
     first = first > segment * ATTN_SEGMENT ? first : segment * ATTN_SEGMENT;
@@ -314,7 +327,7 @@ static void attention_item(void *arg, uint32_t t, uint32_t thread)
     float *seg_out = out + (size_t)n_heads * s->head_stride;
     struct attn_part *part = (void *)(seg_out + (size_t)n_heads * s->head_stride);
     struct attn_part *seg_part = part + n_heads;
-    uint32_t pos = p->pos + t;
+    uint32_t pos = position(p, t);
     clear_parts(part, out, n_heads, s->head_stride);
     for (uint32_t g = first_key(p, pos) / ATTN_SEGMENT; g <= pos / ATTN_SEGMENT; g++) {
         for (uint32_t h = 0; h < n_heads; h += per_kv) {
@@ -455,14 +468,11 @@ static void keep_last(struct pass *p)
     p->n = 1;
 }
 
-int cpu_forward(struct backend_state *s, const int32_t *ids, uint32_t n, uint32_t pos,
-                enum logits_want want, float *logits, struct err *err)
+/* All layers and, if they are wanted, the logits of the last token or of all. */
+static void run_pass(struct pass *p, enum logits_want want, float *logits)
 {
-    const struct model *m = s->model;
-    struct pass pass =
-        {.s = s, .kernels = s->backend->kernels, .c = &m->config, .ids = ids, .n = n, .pos = pos};
-    struct pass *p = &pass;
-    (void)err;
+    struct backend_state *s = p->s;
+    const struct weight *head = &s->model->head;
     use_layer(p, 0);
     set_attn_norm(p);
     for_tokens(p, begin_item);
@@ -472,7 +482,7 @@ int cpu_forward(struct backend_state *s, const int32_t *ids, uint32_t n, uint32_
         for_tokens(p, rope_store_item);
         if (i + 1 == p->c->n_layers && want != LOGITS_ALL) {
             if (want == LOGITS_NONE) {
-                return 0; /* the cache is complete */
+                return; /* the cache is complete */
             }
             keep_last(p);
         }
@@ -485,7 +495,50 @@ int cpu_forward(struct backend_state *s, const int32_t *ids, uint32_t n, uint32_
         set_ffn_add(p);
         for_tokens(p, add_norm_item);
     }
-    matmul(p, &m->head, act_rows(&s->act_in, s->z, s->hidden_stride), logits, p->c->vocab);
+    matmul(p, head, act_rows(&s->act_in, s->z, s->hidden_stride), logits, p->c->vocab);
+}
+
+int cpu_forward(struct backend_state *s, const int32_t *ids, uint32_t n, uint32_t pos,
+                enum logits_want want, float *logits, struct err *err)
+{
+    struct pass pass = {.s = s,
+                        .kernels = s->backend->kernels,
+                        .c = &s->model->config,
+                        .ids = ids,
+                        .n = n,
+                        .pos = pos};
+    (void)err;
+    run_pass(&pass, want, logits);
+    return 0;
+}
+
+/* The first state lends its activations; a row's own are its position and its cache. */
+int cpu_forward_many(struct backend_state *const *states, const int32_t *ids, const uint32_t *pos,
+                     uint32_t n, float *logits, struct err *err)
+{
+    int r = backend_check_many(states, ids, n, CPU_MAX_SEQUENCES,
+                               n > 0 ? states[0]->model->config.vocab : 0, err);
+    for (uint32_t i = 0; i < n && r == 0; i++) {
+        if (states[i]->bm != states[0]->bm) {
+            r = err_set(err, -EINVAL, "sequence %u is of another model", i);
+        } else if (pos[i] >= states[i]->max_pos) {
+            r = err_set(err, -EINVAL, "sequence %u: position %u of %u", i, pos[i],
+                        states[i]->max_pos);
+        }
+    }
+    if (r < 0) {
+        return r;
+    }
+    struct backend_state *s = states[0];
+    struct pass pass = {.s = s,
+                        .kernels = s->backend->kernels,
+                        .c = &s->model->config,
+                        .ids = ids,
+                        .n = n,
+                        .pos = pos[0], /* attention() of a single row reads this */
+                        .states = states,
+                        .positions = pos};
+    run_pass(&pass, logits ? LOGITS_ALL : LOGITS_NONE, logits);
     return 0;
 }
 

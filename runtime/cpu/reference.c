@@ -12,7 +12,7 @@
 
 #include "backend.h"
 
-enum { REFERENCE_MAX_BATCH = 64 };
+enum { REFERENCE_MAX_BATCH = 64, REFERENCE_MAX_SEQUENCES = 32 };
 
 struct backend {
     char unused;
@@ -307,6 +307,26 @@ static int reference_forward(struct backend_state *s, const int32_t *ids, uint32
     return 0;
 }
 
+/* One after the other: what any way of doing them together must come to. */
+static int reference_forward_many(struct backend_state *const *states, const int32_t *ids,
+                                  const uint32_t *pos, uint32_t n, float *logits, struct err *err)
+{
+    int r = backend_check_many(states, ids, n, REFERENCE_MAX_SEQUENCES,
+                               n > 0 ? states[0]->model->config.vocab : 0, err);
+    for (uint32_t i = 0; i < n && r == 0; i++) {
+        if (states[i]->model != states[0]->model || pos[i] >= states[i]->max_pos) {
+            r = err_set(err, -EINVAL, "sequence %u: position %u of %u, or another model", i, pos[i],
+                        states[i]->max_pos);
+        }
+    }
+    for (uint32_t i = 0; i < n && r == 0; i++) {
+        size_t vocab = states[i]->model->config.vocab;
+        r = reference_forward(states[i], ids + i, 1, pos[i], logits ? LOGITS_LAST : LOGITS_NONE,
+                              logits ? logits + i * vocab : NULL, err);
+    }
+    return r;
+}
+
 static int reference_open(const struct backend_params *params, struct err *err,
                           struct backend **ret)
 {
@@ -329,7 +349,8 @@ static void reference_info(const struct backend *backend, struct backend_info *r
     (void)backend;
     *ret = (struct backend_info){.backend = "reference",
                                  .device = "plain C, 1 thread",
-                                 .max_batch = REFERENCE_MAX_BATCH};
+                                 .max_batch = REFERENCE_MAX_BATCH,
+                                 .max_sequences = REFERENCE_MAX_SEQUENCES};
 }
 
 static int reference_bind(struct backend *backend, const struct model *model, struct err *err,
@@ -414,5 +435,6 @@ const struct backend_ops reference_backend = {
     .state_create = reference_state_create,
     .state_destroy = reference_state_destroy,
     .forward = reference_forward,
+    .forward_many = reference_forward_many,
     .op = reference_op,
 };

@@ -111,6 +111,7 @@ int cpu_state_create(struct backend_model *bm, uint32_t max_pos, struct err *err
     s->model = bm->model;
     s->max_pos = max_pos;
     s->max_batch = max_pos < CPU_MAX_BATCH ? max_pos : CPU_MAX_BATCH;
+    s->max_batch = max_u32(s->max_batch, CPU_MAX_SEQUENCES); /* it may lend its activations */
     s->hidden_stride = round_up(c->hidden, 16);
     s->qkv_stride = round_up((size_t)(c->n_heads + 2 * c->n_kv_heads) * c->head_dim, 16);
     s->attn_stride = round_up((size_t)c->n_heads * c->head_dim, 16);

@@ -40,6 +40,7 @@ struct backend_info {
     char device[256]; /* "AMD EPYC (AVX-512 VNNI, 2 threads)", "llvmpipe (LLVM 15.0.6, 256 bits)" */
     char driver[520]; /* "radv Mesa 25.0.1"; empty: none */
     uint32_t max_batch; /* largest n of forward() */
+    uint32_t max_sequences; /* largest n of forward_many() */
     bool f16_batches;   /* several tokens are multiplied in float16, and added up in float32 */
 };
 
@@ -189,6 +190,17 @@ struct backend_ops {
     int (*decode_submit)(struct backend_state *state, struct err *err);
     int (*decode_collect)(struct backend_state *state, int32_t *ret_id, struct err *err);
 
+    /*
+     * One token for each of n timelines of one model, in one pass over the weights: ids[i] at
+     * position pos[i] of states[i]. n in 1 .. max_sequences. logits: row i is of states[i]; NULL:
+     * just extend the KV caches. Blocks until done. Errors: -EINVAL n is out of range, a state is
+     * named twice or of another model, an id or a position is none of its own (nothing has changed
+     * then); -EIO device lost.
+     */
+    int (*forward_many)(struct backend_state *const *states, const int32_t *ids,
+                        const uint32_t *pos, uint32_t n, float *logits /* [n, vocab] */,
+                        struct err *err);
+
     /* As forward() with LOGITS_LAST, but timed: *ret_n of at most cap kernels, by name. sampling:
      * NULL, or n is 1 and the pass ends by drawing a token, as decode_submit() has it. NULL: this
      * backend has no kernels to time. -ENOTSUP: the device has no clock. */
@@ -205,6 +217,10 @@ struct backend_ops {
     int (*op)(struct backend_state *state, enum backend_op op, uint32_t layer, const int32_t *ids,
               uint32_t n, uint32_t pos, const float *in, float *out, struct err *err);
 };
+
+/* What every forward_many() refuses first: n and max, states named twice, ids beyond vocab. */
+int backend_check_many(struct backend_state *const *states, const int32_t *ids, uint32_t n,
+                       uint32_t max, uint32_t vocab, struct err *err);
 
 extern const struct backend_ops reference_backend;
 extern const struct backend_ops cpu_backend;
