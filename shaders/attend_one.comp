@@ -4,6 +4,8 @@
  * k and v go to the KV cache, and HEADS query heads of one KV head (x of the grid) read a part of
  * the cache (y). As many parts as there is work for are used; the last to finish joins them.
  *
+ * With MANY, z of the grid is one of several tokens, each of a timeline of its own.
+ *
  * KEY_LANES neighbouring invocations share a key, 16 bytes each at a time, and have a softmax of
  * their own; those of a workgroup are joined at its end.
  */
@@ -18,8 +20,10 @@ layout(constant_id = SPEC_HEADS) const uint HEADS = 1;
 layout(constant_id = SPEC_HEAD_DIM) const uint HEAD_DIM = 64;
 layout(constant_id = SPEC_KEY_LANES) const uint KEY_LANES = 8;
 layout(constant_id = SPEC_KEYS) const uint KEYS = 2; /* at once, per KEY_LANES invocations */
+layout(constant_id = SPEC_ONE_MANY) const uint MANY = 0;
 
 PUSH(ATTEND_ONE_FIELDS);
+#include "timeline.glsl"
 
 const uint VECS = (HEAD_DIM + 7) / 8; /* uvec4 in a row of the cache */
 const uint ROW = 8 * VECS;
@@ -42,8 +46,20 @@ float top[HEADS], total[HEADS];
 float values[HEADS * MINE * 8];
 float my_q[HEADS * MINE * 8];
 uint team, team_lane;
+Timeline timeline;
 
 uvec4 k_raw[KEYS * MINE], v_raw[KEYS * MINE];
+
+/* Where the token's are among all tokens' q, k and v, and among their heads. */
+uint first_qkv()
+{
+    return MANY != 0 ? gl_WorkGroupID.z * (p.n_heads + 2 * p.n_kv_heads) * HEAD_DIM : 0;
+}
+
+uint att_head(uint head)
+{
+    return MANY != 0 ? gl_WorkGroupID.z * p.n_heads + head : head;
+}
 
 /* Queries and the new key, normed, rotated and scaled, a subgroup each; the new value. */
 void prepare(uint kv_head, uint first_head, uint pos, bool has_new)
@@ -54,7 +70,7 @@ void prepare(uint kv_head, uint first_head, uint pos, bool has_new)
     uint n_made = has_new ? HEADS + 2 : HEADS;
     for (uint h = gl_SubgroupID; h < n_made; h += gl_NumSubgroups) {
         uint head = h < HEADS ? first_head + h : p.n_heads + kv_head + (h - HEADS) * p.n_kv_heads;
-        uint first = head * HEAD_DIM;
+        uint first = first_qkv() + head * HEAD_DIM;
         if (h == HEADS + 1) {
             for (uint i = gl_SubgroupInvocationID; i < HEAD_DIM; i += gl_SubgroupSize) {
                 rows[NEW_V + i] = p.qkv.v[first + i];
@@ -89,13 +105,16 @@ uint to_halfs(float a, float b)
 
 void store_new(uint kv_head, uint pos)
 {
-    uint row = (kv_head * p.ring + pos % p.ring) * (ROW / 2);
+    uint ring = timeline.kv.ring;
+    uint row = (kv_head * ring + pos % ring) * (ROW / 2);
+    U32W keys = MANY != 0 ? U32W(timeline.kv.k) : p.k_out;
+    U32W values = MANY != 0 ? U32W(timeline.kv.v) : p.v_out;
     for (uint i = gl_LocalInvocationID.x; i < ROW; i += WG) {
         uint word = to_halfs(rows[NEW_K + 2 * i], rows[NEW_K + 2 * i + 1]);
         if (i < ROW / 2) {
-            p.k_out.v[row + i] = word;
+            keys.v[row + i] = word;
         } else {
-            p.v_out.v[row + i - ROW / 2] = word;
+            values.v[row + i - ROW / 2] = word;
         }
     }
 }
@@ -112,6 +131,9 @@ void dot8(uint h, uint m, uvec4 raw, inout float sum)
 /* Load KEYS keys and values of this team, of which those below n are in the cache. */
 void load(uint first, uint n, uint first_slot, uint first_row)
 {
+    uint ring = timeline.kv.ring;
+    U32x4 old_keys = MANY != 0 ? U32x4(timeline.kv.k) : p.k;
+    U32x4 old_values = MANY != 0 ? U32x4(timeline.kv.v) : p.v;
     [[unroll]] for (uint j = 0; j < KEYS; j++) {
         uint key = first + j * TEAMS;
         [[unroll]] for (uint m = 0; m < MINE && key >= n; m++) {
@@ -119,11 +141,11 @@ void load(uint first, uint n, uint first_slot, uint first_row)
         }
         if (key < n) {
             uint slot = first_slot + key;
-            slot = slot < p.ring ? slot : slot - p.ring;
+            slot = slot < ring ? slot : slot - ring;
             [[unroll]] for (uint m = 0; m < MINE; m++) {
                 uint at = (first_row + slot) * VECS + m * KEY_LANES + team_lane;
-                k_raw[j * MINE + m] = p.k.v[at];
-                v_raw[j * MINE + m] = p.v.v[at];
+                k_raw[j * MINE + m] = old_keys.v[at];
+                v_raw[j * MINE + m] = old_values.v[at];
             }
         }
     }
@@ -221,7 +243,7 @@ void join_teams(uint first_head, bool alone)
         [[unroll]] for (uint t = 0; t < TEAMS; t++) {
             value += team_values[(h * TEAMS + t) * ROW + dim] * team_sums[h * TEAMS + t].x;
         }
-        uint part = ((first_head + h) * gl_NumWorkGroups.y + gl_WorkGroupID.y) * PART;
+        uint part = (att_head(first_head + h) * gl_NumWorkGroups.y + gl_WorkGroupID.y) * PART;
         if (!alone) {
             p.parts.v[part + dim] = value;
             if (dim == 0) {
@@ -229,14 +251,14 @@ void join_teams(uint first_head, bool alone)
                 p.parts.v[part + ROW + 1] = joined[h].y;
             }
         } else if (dim < HEAD_DIM) {
-            p.att.v[(first_head + h) * HEAD_DIM + dim] = value / joined[h].y;
+            p.att.v[att_head(first_head + h) * HEAD_DIM + dim] = value / joined[h].y;
         }
     }
 }
 
 void join_parts(uint head, uint n_parts)
 {
-    uint first = head * gl_NumWorkGroups.y * PART;
+    uint first = att_head(head) * gl_NumWorkGroups.y * PART;
     float best = LOWEST, sum = 0.0;
     for (uint s = 0; s < n_parts; s++) {
         best = max(best, p.parts.v[first + s * PART + ROW]);
@@ -251,7 +273,7 @@ void join_parts(uint head, uint n_parts)
             uint part = first + s * PART;
             value += p.parts.v[part + dim] * exp(p.parts.v[part + ROW] - best);
         }
-        p.att.v[head * HEAD_DIM + dim] = value / sum;
+        p.att.v[att_head(head) * HEAD_DIM + dim] = value / sum;
     }
 }
 
@@ -259,7 +281,11 @@ void main()
 {
     uint first_head = gl_WorkGroupID.x * HEADS;
     uint kv_head = first_head / p.heads_per_kv;
-    uint pos = p.step_p.pos;
+    if (MANY != 0 && gl_WorkGroupID.z >= p.step_p.n) {
+        return;
+    }
+    timeline = timeline_of(gl_WorkGroupID.z);
+    uint pos = timeline.pos;
     uint begin = p.window != 0 && pos + 1 > p.window ? pos + 1 - p.window : 0;
     uint n_keys = pos - begin; /* in the cache: all but the new one */
     uint share = (n_keys + gl_NumWorkGroups.y - 1) / gl_NumWorkGroups.y;
@@ -273,8 +299,8 @@ void main()
     team_lane = index % KEY_LANES;
     uint first_key = gl_WorkGroupID.y * part_keys;
     uint n = n_keys > first_key ? min(part_keys, n_keys - first_key) : 0;
-    uint first_slot = (begin + first_key) % p.ring;
-    uint first_row = kv_head * p.ring;
+    uint first_slot = (begin + first_key) % timeline.kv.ring;
+    uint first_row = kv_head * timeline.kv.ring;
     load(team, n, first_slot, first_row); /* under way while q is made */
     bool has_new = gl_WorkGroupID.y == 0;
     prepare(kv_head, first_head, pos, has_new);
@@ -305,10 +331,11 @@ void main()
     if (n_parts == 1) {
         return;
     }
+    uint finished = gl_WorkGroupID.z * gl_NumWorkGroups.x + gl_WorkGroupID.x;
     memoryBarrierBuffer();
     barrier();
     if (gl_LocalInvocationID.x == 0) {
-        is_last = atomicAdd(p.finished.v[gl_WorkGroupID.x], 1) == n_parts - 1 ? 1 : 0;
+        is_last = atomicAdd(p.finished.v[finished], 1) == n_parts - 1 ? 1 : 0;
     }
     barrier();
     if (is_last == 0) {
@@ -319,6 +346,6 @@ void main()
         join_parts(first_head + h, n_parts);
     }
     if (gl_LocalInvocationID.x == 0) {
-        p.finished.v[gl_WorkGroupID.x] = 0; /* for the next dispatch */
+        p.finished.v[finished] = 0; /* for the next dispatch */
     }
 }

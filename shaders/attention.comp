@@ -10,18 +10,21 @@
 
 #define HEAD_DIM_MAX 256
 
+layout(constant_id = SPEC_MANY) const uint MANY = 0;
+
 PUSH(ATTENTION_FIELDS);
+#include "timeline.glsl"
 
 shared vec4 query[HEAD_DIM_MAX / 4]; /* padded with zeros to row_halfs */
 shared vec2 result[HEAD_DIM_MAX / 2];
 shared float weight[WG];
 
-float score(uint row)
+float score(U32x4 keys, uint row)
 {
     uint vecs = p.row_halfs / 8;
     float sum = 0.0;
     for (uint i = 0; i < vecs; i++) {
-        uvec4 k = p.k.v[row * vecs + i];
+        uvec4 k = keys.v[row * vecs + i];
         sum += dot(query[2 * i], vec4(unpackHalf2x16(k.x), unpackHalf2x16(k.y)));
         sum += dot(query[2 * i + 1], vec4(unpackHalf2x16(k.z), unpackHalf2x16(k.w)));
     }
@@ -29,19 +32,19 @@ float score(uint row)
 }
 
 /* result = result * keep + sum over keys of weight * v, keys from a ring slot on. */
-void add_values(float keep, uint first_row, uint slot, uint n_keys)
+void add_values(U32 values, float keep, uint first_row, uint slot, uint ring, uint n_keys)
 {
     uint row_words = p.row_halfs / 2;
-    uint before_wrap = min(n_keys, p.ring - slot);
+    uint before_wrap = min(n_keys, ring - slot);
     for (uint pair = gl_LocalInvocationID.x; pair < p.head_dim / 2; pair += WG) {
         vec2 acc = result[pair] * keep;
         uint word = (first_row + slot) * row_words + pair;
         for (uint j = 0; j < before_wrap; j++) {
-            acc += weight[j] * unpackHalf2x16(p.v.v[word + j * row_words]);
+            acc += weight[j] * unpackHalf2x16(values.v[word + j * row_words]);
         }
         word = first_row * row_words + pair;
         for (uint j = before_wrap; j < n_keys; j++) {
-            acc += weight[j] * unpackHalf2x16(p.v.v[word + (j - before_wrap) * row_words]);
+            acc += weight[j] * unpackHalf2x16(values.v[word + (j - before_wrap) * row_words]);
         }
         result[pair] = acc;
     }
@@ -55,10 +58,14 @@ void main()
     }
     uint lane = gl_LocalInvocationID.x;
     uint head = gl_WorkGroupID.x;
-    uint end = p.step_p.pos + token + 1; /* keys [begin, end) are seen */
+    Timeline timeline = timeline_of(token);
+    uint ring = timeline.kv.ring;
+    U32x4 keys = MANY != 0 ? U32x4(timeline.kv.k) : p.k;
+    U32 values = MANY != 0 ? U32(timeline.kv.v) : p.v;
+    uint end = timeline.pos + 1; /* keys [begin, end) are seen */
     uint begin = p.window != 0 && end > p.window ? end - p.window : 0;
     uint q_first = (token * gl_NumWorkGroups.x + head) * p.head_dim;
-    uint first_row = head / p.heads_per_kv * p.ring;
+    uint first_row = head / p.heads_per_kv * ring;
 
     for (uint i = lane; i < p.row_halfs / 4; i += WG) {
         vec4 q = vec4(0.0);
@@ -76,11 +83,11 @@ void main()
     float total = 0.0;   /* of this invocation's keys, relative to top */
     for (uint j = begin; j < end; j += WG) {
         uint n_keys = min(WG, end - j);
-        uint slot = j % p.ring;
+        uint slot = j % ring;
         float s = -3.0e38;
         if (lane < n_keys) {
             uint mine = slot + lane;
-            s = score(first_row + (mine < p.ring ? mine : mine - p.ring));
+            s = score(keys, first_row + (mine < ring ? mine : mine - ring));
         }
         float new_top = max(top, workgroup_max(s));
         float e = lane < n_keys ? exp(s - new_top) : 0.0;
@@ -89,7 +96,7 @@ void main()
         total = total * keep + e;
         weight[lane] = e;
         barrier();
-        add_values(keep, first_row, slot, n_keys);
+        add_values(values, keep, first_row, slot, ring, n_keys);
         barrier();
     }
     total = workgroup_add(total);

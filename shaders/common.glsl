@@ -22,7 +22,14 @@ layout(buffer_reference, std430, buffer_reference_align = 4) restrict writeonly 
 layout(buffer_reference, std430, buffer_reference_align = 8) restrict writeonly buffer U32x2W { uvec2 v[]; };
 layout(buffer_reference, std430, buffer_reference_align = 8) restrict readonly buffer U32x2 { uvec2 v[]; };
 layout(buffer_reference, std430, buffer_reference_align = 16) restrict readonly buffer U32x4 { uvec4 v[]; };
-layout(buffer_reference, std430, buffer_reference_align = 16) restrict readonly buffer Step { STEP_FIELDS int ids[]; };
+struct StepRow {
+    STEP_ROW_FIELDS
+};
+layout(buffer_reference, std430, buffer_reference_align = 16) restrict readonly buffer Step {
+    STEP_FIELDS
+    int ids[STEP_IDS_MAX];
+    StepRow rows[STEP_ROWS_MAX];
+};
 
 layout(local_size_x_id = SPEC_WG) in;
 layout(constant_id = SPEC_WG) const uint WG = 64;

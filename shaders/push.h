@@ -13,10 +13,12 @@
 #define ADDR(type) uint64_t
 #define UINT       uint32_t
 #define FLOAT      float
+#define RAW_ADDR   uint64_t
 #else
 #define ADDR(type) type
 #define UINT       uint
 #define FLOAT      float
+#define RAW_ADDR   uvec2 /* to be made a reference by whoever uses it */
 #endif
 
 /* Specialization constants that every shader has. */
@@ -42,6 +44,11 @@
 #define GEMV_LAST      3  /* z = x of the last token */
 #define SPEC_GLU       10 /* 1: out[i] = gelu_tanh(row i) * row units + i */
 
+/* quantize: SPEC_TYPE of the matrix that reads its result, SPEC_COLS and SPEC_PROLOGUE as above */
+
+/* few: SPEC_COLS to SPEC_UNROLL and SPEC_GLU as above */
+#define SPEC_FEW_TOKENS 9 /* per workgroup */
+
 /* gemm */
 #define SPEC_GEMM_COLS   5 /* of the matrix */
 #define SPEC_TILE_ROWS   6 /* of a workgroup: rows of the matrix */
@@ -55,11 +62,15 @@
 #define GEMM_SMALL_MATS  2
 #define POWER_COPIES     16 /* of a token's scale, so that it can be loaded as a matrix's column */
 
+/* rope_store, attention */
+#define SPEC_MANY 2 /* 1: each token is of a timeline of its own: step's rows */
+
 /* attend_one */
 #define SPEC_HEADS     2 /* query heads per workgroup, all of one KV head */
 #define SPEC_HEAD_DIM  3
 #define SPEC_KEY_LANES 4 /* invocations per key, a power of two within a subgroup */
 #define SPEC_KEYS      5 /* keys at once, per so many invocations */
+#define SPEC_ONE_MANY  6 /* as SPEC_MANY; z of the grid is the token */
 
 /* sample_*: a token is drawn from each row of logits (y of the grid) */
 #define SAMPLE_SLICES 128 /* at most: x of the grid, each a range of ids */
@@ -89,14 +100,31 @@
 #define FLASH_COPIES        16 /* of a token's factor */
 #define FLASH_RING_ALIGN    16 /* slots of a ring: no matrix of keys goes over its end */
 
-#define STEP_IDS_MAX 512
+#define STEP_IDS_MAX  512
+#define STEP_ROWS_MAX 32
 
-/* One forward pass: written by the host before a submission. */
+/* One forward pass: written by the host before a submission. After these, ids[STEP_IDS_MAX] and
+ * rows[STEP_ROWS_MAX]. pos is the first token's, where all are of one timeline. */
 #define STEP_FIELDS  \
     UINT pos;        \
     UINT n;          \
     UINT reserved_0; \
     UINT reserved_1;
+
+/* A token among those of other timelines: its position, and its timeline's layers[n_layers]. */
+#define STEP_ROW_FIELDS \
+    RAW_ADDR layers;    \
+    UINT pos;           \
+    UINT reserved;
+
+/* Where a timeline has a layer's keys and values, as ROPE_STORE_FIELDS has them. */
+#define LAYER_KV_FIELDS \
+    RAW_ADDR k;         \
+    RAW_ADDR v;         \
+    UINT ring;          \
+    UINT reserved_0;    \
+    UINT reserved_1;    \
+    UINT reserved_2;
 
 /* y[t][r] = sum over k of w[r][k] * x[t][k]; last_only: one row of y, for token n - 1. */
 #define MATMUL_FIELDS  \
@@ -124,6 +152,30 @@
     ADDR(Step) step_p; \
     UINT units;        \
     FLOAT eps;
+
+/* xq[t], meta[t]: what becomes of x[t] in prologue.glsl; uvec4 [2 * planes, blocks], uvec2 [blocks]
+ */
+#define QUANTIZE_FIELDS \
+    ADDR(F32x4R) x;     \
+    ADDR(F32x4R) y;     \
+    ADDR(F32x4R) post;  \
+    ADDR(F32x4R) next;  \
+    ADDR(F32x4) x_out;  \
+    ADDR(U32x2W) xq;    \
+    ADDR(U32x2W) meta;  \
+    ADDR(Step) step_p;  \
+    FLOAT eps;
+
+/* out[t][unit], from what quantize.comp made of the tokens. units: as in GEMV_FIELDS. */
+#define FEW_FIELDS     \
+    ADDR(U32x4) data;  \
+    ADDR(U32) scale;   \
+    ADDR(U32) bias;    \
+    ADDR(U32x4) xq;    \
+    ADDR(U32x2) meta;  \
+    ADDR(F32) out_;    \
+    ADDR(Step) step_p; \
+    UINT units;
 
 /* half[t] = f16 of x[t] * 2^-e, power[t][POWER_COPIES] = 2^e: so that the largest is far from f16's
  * limit. */
@@ -176,7 +228,8 @@
     UINT width;         \
     FLOAT eps;
 
-/* k and v: f16 [n_kv_heads, ring, row_halfs] as pairs; position p is in slot p % ring. */
+/* k and v: f16 [n_kv_heads, ring, row_halfs] as pairs; position p is in slot p % ring. With
+ * SPEC_MANY, here and below, k, v and ring are those of the token's timeline and layer instead. */
 #define ROPE_STORE_FIELDS \
     ADDR(F32R) qkv;       \
     ADDR(F32R) q_norm;    \
@@ -191,6 +244,7 @@
     UINT head_dim;        \
     UINT row_halfs;       \
     UINT ring;            \
+    UINT layer;           \
     FLOAT eps;            \
     FLOAT query_scale;
 
@@ -205,6 +259,7 @@
     UINT head_dim;       \
     UINT row_halfs;      \
     UINT ring;           \
+    UINT layer;          \
     UINT window;
 
 /* As ATTENTION_FIELDS, in rows of SPEC_FLASH_HEAD_DIM. */
@@ -218,8 +273,9 @@
     UINT ring;         \
     UINT window;
 
-/* qkv: of one token. k and v as above, to be read and written. parts: f32 [n_heads, parts,
- * row_halfs + 2], parts: y of the grid; finished: 0 for each x of the grid, and 0 again after. */
+/* qkv: of one token, or of as many as z of the grid. k and v as above, to be read and written.
+ * parts: f32 [n, n_heads, parts, row_halfs + 2], parts: y of the grid; finished: 0 for each x of
+ * the grid and token, and 0 again after. */
 #define ATTEND_ONE_FIELDS \
     ADDR(F32R) qkv;       \
     ADDR(F32R) q_norm;    \
@@ -237,6 +293,7 @@
     UINT n_kv_heads;      \
     UINT heads_per_kv;    \
     UINT ring;            \
+    UINT layer;           \
     UINT window;          \
     FLOAT eps;            \
     FLOAT query_scale;
@@ -300,6 +357,12 @@ struct push_matmul {
 struct push_gemv {
     GEMV_FIELDS
 };
+struct push_quantize {
+    QUANTIZE_FIELDS
+};
+struct push_few {
+    FEW_FIELDS
+};
 struct push_to_half {
     TO_HALF_FIELDS
 };
@@ -333,9 +396,16 @@ struct push_geglu {
 struct push_read {
     READ_FIELDS
 };
+struct step_row {
+    STEP_ROW_FIELDS
+};
+struct layer_kv {
+    LAYER_KV_FIELDS
+};
 struct step {
     STEP_FIELDS
     int32_t ids[STEP_IDS_MAX];
+    struct step_row rows[STEP_ROWS_MAX];
 };
 #endif
 

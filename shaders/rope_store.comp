@@ -11,7 +11,10 @@
 
 #define HEAD_DIM_MAX 256
 
+layout(constant_id = SPEC_MANY) const uint MANY = 0;
+
 PUSH(ROPE_STORE_FIELDS);
+#include "timeline.glsl"
 
 shared float values[HEAD_DIM_MAX];
 
@@ -36,9 +39,9 @@ void norm_and_rotate(F32R w, uint in_first, uint pos, float factor)
 
 /* values -> f16 pairs; the row's padding is zeroed. Beyond f16's range is clamped: an infinity in
  * the cache would make every later token NaN. */
-void store_row(U32W cache, uint kv_head, uint pos)
+void store_row(U32W cache, uint kv_head, uint slot, uint ring)
 {
-    uint first = (kv_head * p.ring + pos % p.ring) * (p.row_halfs / 2);
+    uint first = (kv_head * ring + slot) * (p.row_halfs / 2);
     for (uint i = gl_LocalInvocationID.x; i < p.row_halfs / 2; i += WG) {
         vec2 pair = 2 * i < p.head_dim ? vec2(values[2 * i], values[2 * i + 1]) : vec2(0.0);
         cache.v[first + i] = packHalf2x16(clamp(pair, -65504.0, 65504.0));
@@ -53,7 +56,8 @@ void main()
     }
     uint lane = gl_LocalInvocationID.x;
     uint head = gl_WorkGroupID.x;
-    uint pos = p.step_p.pos + token;
+    Timeline timeline = timeline_of(token);
+    uint pos = timeline.pos, ring = timeline.kv.ring, slot = pos % ring;
     uint in_first = (token * (p.n_heads + 2 * p.n_kv_heads) + head) * p.head_dim;
 
     if (head < p.n_heads) {
@@ -66,12 +70,13 @@ void main()
     } else if (head < p.n_heads + p.n_kv_heads) {
         norm_and_rotate(p.k_norm, in_first, pos, 1.0);
         barrier();
-        store_row(p.k, head - p.n_heads, pos);
+        store_row(MANY != 0 ? U32W(timeline.kv.k) : p.k, head - p.n_heads, slot, ring);
     } else {
         for (uint i = lane; i < p.head_dim; i += WG) {
             values[i] = p.qkv.v[in_first + i];
         }
         barrier();
-        store_row(p.v, head - p.n_heads - p.n_kv_heads, pos);
+        store_row(MANY != 0 ? U32W(timeline.kv.v) : p.v, head - p.n_heads - p.n_kv_heads, slot,
+                  ring);
     }
 }

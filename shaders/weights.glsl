@@ -18,10 +18,22 @@ const uint BLOCK = TYPE == WEIGHT_Q4 ? 32 : TYPE == WEIGHT_Q8 ? 16 : TYPE == WEI
 const uint VECS = BLOCK / 4;
 const bool QUANTIZED = TYPE >= WEIGHT_Q4;
 
+/* Element i of an array of f16, of which pair is word i / 2. */
+float half_of(uint pair, uint i)
+{
+    vec2 both = unpackHalf2x16(pair);
+    return (i & 1) != 0 ? both.y : both.x;
+}
+
 float half_at(U32 array, uint i)
 {
-    vec2 pair = unpackHalf2x16(array.v[i / 2]);
-    return (i & 1) != 0 ? pair.y : pair.x;
+    return half_of(array.v[i / 2], i);
+}
+
+/* The index of a block's scale among those of the matrix. */
+uint scale_index(uint row, uint cols, uint block)
+{
+    return row * (cols / GROUP) + block * BLOCK / GROUP;
 }
 
 /* (s, b) of w = s * q + b for a block of a row; (1, 0) for float types. */
@@ -30,7 +42,7 @@ vec2 block_affine(U32 scale, U32 bias, uint row, uint cols, uint block)
     if (!QUANTIZED) {
         return vec2(1.0, 0.0);
     }
-    uint i = row * (cols / GROUP) + block * BLOCK / GROUP;
+    uint i = scale_index(row, cols, block);
     float s = half_at(scale, i);
     if (AFFINE != 0) {
         return vec2(s, half_at(bias, i));

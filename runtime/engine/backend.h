@@ -39,9 +39,9 @@ struct backend_info {
     const char *backend; /* "reference", "cpu", "vulkan" */
     char device[256]; /* "AMD EPYC (AVX-512 VNNI, 2 threads)", "llvmpipe (LLVM 15.0.6, 256 bits)" */
     char driver[520]; /* "radv Mesa 25.0.1"; empty: none */
-    uint32_t max_batch; /* largest n of forward() */
+    uint32_t max_batch;     /* largest n of forward() */
     uint32_t max_sequences; /* largest n of forward_many() */
-    bool f16_batches;   /* several tokens are multiplied in float16, and added up in float32 */
+    bool f16_batches;       /* several tokens are multiplied in float16, and added up in float32 */
 };
 
 /* How the device reaches the weights, decided when a model is bound. */

@@ -250,6 +250,51 @@ void session_decode_stop(struct llm_session *session)
     }
 }
 
+static int check_step(struct llm_session *const *sessions, uint32_t n, struct err *err)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        if (sessions[i]->engine != sessions[0]->engine) {
+            return err_set(err, -EINVAL, "sequence %u is of another model", i);
+        }
+        if (sessions[i]->pos == sessions[i]->max_pos) {
+            return err_set(err, -E2BIG, "sequence %u: its context of %u tokens is full", i,
+                           sessions[i]->max_pos);
+        }
+    }
+    return 0;
+}
+
+int llm_sessions_step(struct llm_session *const *sessions, const int32_t *ids, uint32_t n,
+                      float *logits, struct err *err)
+{
+    struct backend_state *states[LLM_MAX_SEQUENCES];
+    uint32_t pos[LLM_MAX_SEQUENCES];
+    if (n == 0 || n > LLM_MAX_SEQUENCES) {
+        return err_set(err, -EINVAL, "%u sequences in one step: 1 to %d can decode together", n,
+                       LLM_MAX_SEQUENCES);
+    }
+    int r = check_step(sessions, n, err);
+    if (r < 0) {
+        return r;
+    }
+    const struct llm_engine *engine = sessions[0]->engine;
+    for (uint32_t i = 0; i < n; i++) {
+        states[i] = sessions[i]->state;
+        pos[i] = sessions[i]->pos;
+    }
+    r = engine->ops->forward_many(states, ids, pos, n, logits, err);
+    for (uint32_t i = 0; i < n && r != -EINVAL; i++) {
+        struct llm_session *session = sessions[i];
+        if (r < 0) {
+            llm_session_forget(session); /* what its cache holds now is unknown */
+            continue;
+        }
+        session->ids[session->pos++] = ids[i];
+        session->high = session->pos > session->high ? session->pos : session->high;
+    }
+    return r;
+}
+
 uint32_t llm_session_max_batch(const struct llm_session *session)
 {
     return session->engine->max_batch;

@@ -14,6 +14,7 @@ struct bench_options {
     uint32_t n_decode;
     uint32_t depth;
     uint32_t reps;
+    uint32_t n_sequences;
     bool json;
     bool profile;
     const char *compare;
@@ -37,6 +38,7 @@ static const struct argp_option bench_arg_options[] = {
     {"decode", 'n', "N", 0, "tokens to decode (default 128, 0: skip)", 0},
     {"depth", 'd', "N", 0, "tokens already in the context (default 0)", 0},
     {"repetitions", 'r', "N", 0, "repetitions, of which the median counts (default 5)", 0},
+    {"batch", 'b', "N", 0, "then decode N sequences together (2 to 32)", 0},
     {"random", OPT_RANDOM, "SIZE", 0,
      "random weights of Gemma 3's true shapes, in the pool: 270m, 1b, 4b, 12b, 27b", 0},
     {"profile", OPT_PROFILE, NULL, 0,
@@ -72,6 +74,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case 'r':
         o->reps = (uint32_t)number_arg(state, "-r", arg, 1, 1000);
         break;
+    case 'b':
+        o->n_sequences = (uint32_t)number_arg(state, "-b", arg, 2, LLM_MAX_SEQUENCES);
+        break;
     case OPT_RANDOM:
         o->model.random_size = arg;
         break;
@@ -96,6 +101,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case ARGP_KEY_END:
         if (o->n_prefill == 0 && o->n_decode == 0) {
             argp_error(state, "nothing to measure: -p and -n are both 0");
+        }
+        if (o->n_sequences && o->n_decode == 0) {
+            argp_error(state, "-b decodes, and -n is 0");
         }
         if (!o->model.model == !o->model.random_size) {
             argp_error(state, "either -m DIR or --random SIZE is needed");
@@ -313,6 +321,21 @@ static int measure_kernels(struct llm_engine *engine, const struct bench_options
     return r;
 }
 
+static int measure_batch(struct llm_engine *engine, const struct bench_options *o,
+                         struct bench_result *ret, struct err *err)
+{
+    const struct bench_batch plan = {o->n_sequences, o->depth, o->n_decode, ret->info.vocab};
+    double *tps = calloc(o->reps, sizeof *tps);
+    int r = tps ? bench_batch(engine, &plan, o->reps, tps, err)
+                : err_set(err, -ENOMEM, "out of memory");
+    if (r == 0) {
+        ret->n_sequences = o->n_sequences;
+        ret->batch = speed_of(o->n_decode, tps, o->reps);
+    }
+    free(tps);
+    return r;
+}
+
 int cmd_bench(int argc, char **argv)
 {
     struct bench_options o = {.n_prefill = 512, .n_decode = 128, .reps = 5};
@@ -334,6 +357,9 @@ int cmd_bench(int argc, char **argv)
         result.n_ahead = o.n_ahead ? o.n_ahead : LLM_AHEAD_DEFAULT;
     }
     int r = measure(engine, &o, &result, &err);
+    if (r == 0 && o.n_sequences) {
+        r = measure_batch(engine, &o, &result, &err);
+    }
     if (r == 0) {
         r = llm_engine_read_speed(engine, o.model.n_threads, &result.read_bps, &err);
     }

@@ -110,6 +110,13 @@ void bench_print_text(const struct bench_result *r, const struct bench_earlier *
         printf("CPU while decoding: %.2f cores, %.3f ms per token\n", r->cpu_per_s,
                r->cpu_per_token * 1e3);
     }
+    if (r->batch.n_tokens) {
+        printf(
+            "%u sequences decode %u each at depth %u: %.2f tok/s in all (%.2f to %.2f, median of "
+            "%u), %.2f each\n",
+            r->n_sequences, r->batch.n_tokens, r->depth, r->batch.tps, r->batch.min, r->batch.max,
+            r->reps, r->batch.tps / r->n_sequences);
+    }
     if (earlier) {
         print_comparison(r, earlier);
     }
@@ -155,6 +162,16 @@ static json_t *json_decode(const struct bench_result *r)
     return json;
 }
 
+static json_t *json_batch(const struct bench_result *r)
+{
+    json_t *json = json_speed(&r->batch);
+    if (json) {
+        json_object_set_new(json, "sequences", json_integer(r->n_sequences));
+        json_object_set_new(json, "tps_each", json_real(r->batch.tps / r->n_sequences));
+    }
+    return json;
+}
+
 /* Ratios of what was measured both times; now divided by then. */
 static json_t *json_comparison(const struct bench_result *r, const struct bench_earlier *earlier)
 {
@@ -189,6 +206,9 @@ int bench_print_json(const struct bench_result *r, const struct bench_earlier *e
     }
     if (json && r->decode.n_tokens) {
         json_object_set_new(json, "decode", json_decode(r));
+    }
+    if (json && r->batch.n_tokens) {
+        json_object_set_new(json, "batch", json_batch(r));
     }
     if (json && r->prefill_kernels.n) {
         json_object_set_new(json, "prefill_kernels", json_profile(&r->prefill_kernels));

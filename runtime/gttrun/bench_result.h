@@ -29,6 +29,8 @@ struct bench_result {
     bool sampled;     /* tokens were drawn, not just the best taken */
     uint32_t n_ahead; /* tokens in flight on a device that draws them; 0: drawn on the host */
     struct bench_speed prefill, decode;
+    struct bench_speed batch; /* n_tokens for each of n_sequences; tokens per second of all */
+    uint32_t n_sequences;
     double cpu_per_s;     /* CPU seconds per second while decoding, user and system */
     double cpu_per_token; /* CPU seconds */
     double read_bps;      /* bytes per second at which the device reads the weights; 0: unknown */
@@ -51,6 +53,16 @@ int bench_earlier_load(const char *path, struct bench_earlier *ret, struct err *
 int bench_earlier_parse(const char *name, const void *text, size_t size, struct bench_earlier *ret,
                         struct err *err);
 void bench_earlier_finish(struct bench_earlier *earlier);
+
+/* Sequences that decode n_decode tokens each, together, from a depth on. */
+struct bench_batch {
+    uint32_t n_sequences; /* at most LLM_MAX_SEQUENCES */
+    uint32_t depth, n_decode, vocab;
+};
+
+/* *ret_tps: tokens per second of all sequences, for each of reps repetitions. */
+int bench_batch(struct llm_engine *engine, const struct bench_batch *plan, uint32_t reps,
+                double *ret_tps, struct err *err);
 
 /* earlier: NULL, or what to compare with. */
 void bench_print_text(const struct bench_result *result, const struct bench_earlier *earlier);

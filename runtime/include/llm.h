@@ -122,6 +122,22 @@ int llm_session_sync(struct llm_session *session, const int32_t *ids, size_t n, 
 int llm_session_logits_all(struct llm_session *session, const int32_t *ids, size_t n, float *logits,
                            struct err *err);
 
+/* Sequences that can decode together, with any backend. */
+#define LLM_MAX_SEQUENCES 32
+
+/*
+ * Append ids[i] to sessions[i], for n (1 to LLM_MAX_SEQUENCES) different sessions of one engine, in
+ * one pass over the weights: what llm_session_sync() with a token more would do to each, in little
+ * more time than for one of them. logits: float [n, vocab], a row per session, or NULL. Between
+ * steps, sessions come and go as the caller likes; a prompt goes in by llm_session_sync(). Sums are
+ * made in another order than a single session's, so logits may differ in the last bits. Errors:
+ * -EINVAL n, a session named twice or of another engine, an id outside the vocabulary; -E2BIG a
+ * session's context is full. Nothing has changed then; any other error leaves the sessions
+ * forgotten.
+ */
+int llm_sessions_step(struct llm_session *const *sessions, const int32_t *ids, uint32_t n,
+                      float *logits, struct err *err);
+
 /* Added to the logit of a token before anything else is done to it. */
 struct llm_logit_bias {
     int32_t id;

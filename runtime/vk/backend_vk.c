@@ -24,6 +24,8 @@ static struct vk_tuning tune(const struct vkc_physical *physical)
             .head_wg = 4 * lanes,
             .attend_wg = lanes,
             .sample_wg = 2 * lanes,
+            .quantize_wg = 2 * lanes,
+            .few_max = 8,
             .batch_max = 32,
             .segment_flops = 100e9,
         };
@@ -36,6 +38,8 @@ static struct vk_tuning tune(const struct vkc_physical *physical)
         .head_wg = 64,
         .attend_wg = at_most(128, physical->props.limits.maxComputeWorkGroupInvocations),
         .sample_wg = at_most(256, physical->props.limits.maxComputeWorkGroupInvocations),
+        .quantize_wg = at_most(512, physical->props.limits.maxComputeWorkGroupInvocations),
+        .few_max = 8,
         .batch_max = VK_BATCH_MAX,
         /* a few TFLOP/s against hundreds */
         .segment_flops = vkc_is_unified(physical) ? 100e9 : 4e12,
@@ -107,6 +111,7 @@ static void vk_info(const struct backend *backend, struct backend_info *ret)
     *ret = (struct backend_info){
         .backend = "vulkan",
         .max_batch = backend->tuning.batch_max,
+        .max_sequences = STEP_ROWS_MAX,
         .f16_batches = vk_gemm_possible(backend),
     };
     const struct vkc_physical *physical = &backend->device->physical;
@@ -128,6 +133,7 @@ const struct backend_ops vulkan_backend = {
     .decode_start = vk_decode_start,
     .decode_submit = vk_decode_submit,
     .decode_collect = vk_decode_collect,
+    .forward_many = vk_forward_many,
     .profile = vk_profile,
     .read_speed = vk_read_speed,
     .op = vk_op,

@@ -66,17 +66,17 @@ void vk_record_flash(struct backend_state *state, VkCommandBuffer cmd, uint32_t 
 {
     const struct backend_model *bm = state->bm;
     const struct model_config *c = &bm->model->config;
-    const struct vk_kv *kv = &state->kv[layer];
+    struct layer_kv kv = vk_layer_kv(state, layer);
     uint32_t tokens = block_of(bm->backend, c->head_dim).tokens;
-    assert(kv->ring % FLASH_RING_ALIGN == 0 && vk_row_halfs(c) == c->head_dim);
+    assert(kv.ring % FLASH_RING_ALIGN == 0 && vk_row_halfs(c) == c->head_dim);
     struct push_flash push = {
         .q = state->acts.address + state->act_off[ACT_Q],
-        .k = kv->buffer.address,
-        .v = vk_v_address(state, layer),
+        .k = kv.k,
+        .v = kv.v,
         .att = state->acts.address + state->act_off[ACT_ATT],
         .step_p = state->step.address,
         .heads_per_kv = c->n_heads / c->n_kv_heads,
-        .ring = kv->ring,
+        .ring = kv.ring,
         .window = c->layer_is_global[layer] ? 0 : c->window,
     };
     vkc_dispatch(bm->backend->device, cmd, bm->flash, &push, sizeof push, c->n_heads,

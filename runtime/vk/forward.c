@@ -19,7 +19,7 @@ uint32_t vk_batch_index(uint32_t n)
  * Local layers keep the last ring positions. What a token at pos sees must not have been
  * overwritten by later tokens of a timeline that was then rewound.
  */
-static int check_step(const struct backend_state *state, uint32_t n, uint32_t pos, struct err *err)
+int vk_check_step(const struct backend_state *state, uint32_t n, uint32_t pos, struct err *err)
 {
     const struct model_config *c = &state->bm->model->config;
     const uint32_t batch_max = state->bm->backend->tuning.batch_max;
@@ -53,18 +53,19 @@ int vk_set_step(struct backend_state *state, const int32_t *ids, uint32_t n, uin
                 struct err *err)
 {
     static_assert(VK_BATCH_MAX <= STEP_IDS_MAX, "a batch's ids must fit the step buffer");
-    int r = check_step(state, n, pos, err);
+    int r = vk_check_step(state, n, pos, err);
     if (r < 0) {
         return r;
     }
-    struct step step = {.pos = pos, .n = n};
+    struct step *step = state->step.map;
     for (uint32_t i = 0; ids && i < n; i++) {
         if (ids[i] < 0 || (uint32_t)ids[i] >= state->bm->model->embed.rows) {
             return err_set(err, -EINVAL, "token id %d is outside the vocabulary", ids[i]);
         }
-        step.ids[i] = ids[i];
+        step->ids[i] = ids[i];
     }
-    memcpy(state->step.map, &step, sizeof step);
+    step->pos = pos;
+    step->n = n;
     return 0;
 }
 

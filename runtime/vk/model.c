@@ -87,6 +87,14 @@ static int vector_pipeline(struct backend *backend, enum shader_id shader, uint3
     return vkc_pipeline_get(backend->device, shader, spec, 2, err, ret);
 }
 
+static int head_pipeline(struct backend *backend, enum shader_id shader, bool many, struct err *err,
+                         VkPipeline *ret)
+{
+    uint32_t wg = backend->tuning.head_wg;
+    uint32_t spec[] = {[SPEC_WG] = wg, [SPEC_SLOTS] = slots(backend, wg), [SPEC_MANY] = many};
+    return vkc_pipeline_get(backend->device, shader, spec, 3, err, ret);
+}
+
 int vk_embed_pipeline(struct backend_model *bm, struct err *err, VkPipeline *ret)
 {
     const struct weight *w = &bm->model->embed;
@@ -135,7 +143,8 @@ static uint32_t attend_shared_bytes(uint32_t heads, uint32_t vecs, uint32_t team
     return (heads + 2 + heads * teams) * (vecs * 8 + 2) * (uint32_t)sizeof(float);
 }
 
-static int attend_one_pipeline(struct backend_model *bm, struct err *err)
+static int attend_one_pipeline(struct backend_model *bm, bool many, struct err *err,
+                               VkPipeline *ret)
 {
     const struct model_config *c = &bm->model->config;
     const struct vkc_physical *physical = &bm->backend->device->physical;
@@ -160,9 +169,24 @@ static int attend_one_pipeline(struct backend_model *bm, struct err *err)
         [SPEC_WG] = wg,           [SPEC_SLOTS] = slots(bm->backend, wg),
         [SPEC_HEADS] = heads,     [SPEC_HEAD_DIM] = c->head_dim,
         [SPEC_KEY_LANES] = lanes, [SPEC_KEYS] = 4,
+        [SPEC_ONE_MANY] = many,
     };
     bm->attend_one_heads = heads;
-    return vkc_pipeline_get(bm->backend->device, SHADER_attend_one, spec, 6, err, &bm->attend_one);
+    return vkc_pipeline_get(bm->backend->device, SHADER_attend_one, spec, 7, err, ret);
+}
+
+int vk_attend_pipelines(struct backend_model *bm, bool many, struct err *err,
+                        struct vk_attend_pipelines *ret)
+{
+    *ret = (struct vk_attend_pipelines){0};
+    int r = head_pipeline(bm->backend, SHADER_rope_store, many, err, &ret->rope_store);
+    if (r == 0) {
+        r = head_pipeline(bm->backend, SHADER_attention, many, err, &ret->attention);
+    }
+    if (r == 0) {
+        r = attend_one_pipeline(bm, many, err, &ret->attend_one);
+    }
+    return r;
 }
 
 /* All that decoding and prefill use; what only LOGITS_ALL needs is made when it is asked for. */
@@ -179,15 +203,13 @@ static int make_pipelines(struct backend_model *bm, struct err *err)
         {SHADER_add_norm, tuning->token_wg, &bm->add_norm},
         {SHADER_geglu, tuning->token_wg, &bm->geglu},
         {SHADER_to_half, tuning->token_wg, &bm->to_half},
-        {SHADER_rope_store, tuning->head_wg, &bm->rope_store},
-        {SHADER_attention, tuning->head_wg, &bm->attention},
     };
     int r = 0;
     for (size_t i = 0; i < sizeof vectors / sizeof vectors[0] && r == 0; i++) {
         r = vector_pipeline(backend, vectors[i].shader, vectors[i].wg, err, vectors[i].ret);
     }
     if (r == 0) {
-        r = attend_one_pipeline(bm, err);
+        r = vk_attend_pipelines(bm, false, err, &bm->attend);
     }
     if (r == 0 && vk_flash_fits(backend, &bm->model->config)) {
         r = vk_flash_pipeline(backend, &bm->model->config, err, &bm->flash);
@@ -313,6 +335,7 @@ void vk_unbind(struct backend_model *bm)
     if (!bm) {
         return;
     }
+    vk_many_destroy(bm->many);
     vkc_buffer_finish(bm->backend->device, &bm->turns);
     vk_weights_finish(bm->backend, &bm->weights);
     free(bm);

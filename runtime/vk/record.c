@@ -7,7 +7,7 @@
 
 #include "vk.h"
 
-const uint32_t vk_batches[VK_N_BATCHES] = {1, 8, 32, VK_ALL_MAX, VK_BATCH_MAX};
+const uint32_t vk_batches[VK_N_BATCHES] = {1, 2, 4, 8, 16, 32, VK_ALL_MAX, VK_BATCH_MAX};
 
 /* One op's surroundings. */
 struct op {
@@ -48,6 +48,10 @@ static int record_matmul(const struct op *op, const struct weight *w, const char
     if (one && vk_gemv_fits(bm->backend, w)) {
         struct vk_gemv_input input = {.prologue = op->batch == 1 ? GEMV_PLAIN : GEMV_LAST, .x = x};
         return vk_record_gemv(op->state, op->cmd, w, &input, y, false, name, NULL, op->err);
+    }
+    if (!one && vk_few_fits(bm->backend, w, op->batch)) {
+        struct vk_gemv_input input = {.prologue = GEMV_PLAIN, .x = x};
+        return vk_record_few(op->state, op->cmd, w, &input, y, false, op->batch, name, op->err);
     }
     if (!one && vk_gemm_fits(bm->backend, w)) {
         vk_record_to_half(op->state, op->cmd, x, w->cols, op->batch);
@@ -133,11 +137,16 @@ static int record_add_norm(const struct op *op, uint64_t post_off, uint64_t next
     return 0;
 }
 
+const struct vk_attend_pipelines *vk_attend_of(const struct backend_state *state)
+{
+    return state->kv ? &state->bm->attend : &state->bm->many->attend;
+}
+
 static int record_rope_store(const struct op *op, uint32_t layer)
 {
     const struct backend_model *bm = op->state->bm;
     const struct model_config *c = config_of(op);
-    const struct vk_kv *kv = &op->state->kv[layer];
+    struct layer_kv kv = vk_layer_kv(op->state, layer);
     uint64_t table = c->layer_is_global[layer] ? c->head_dim / 2 * sizeof(uint64_t) : 0;
     struct push_rope_store push = {
         .qkv = act(op, ACT_QKV),
@@ -145,38 +154,40 @@ static int record_rope_store(const struct op *op, uint32_t layer)
         .k_norm = weight_at(op, bm->model->layers[layer].k_norm_off),
         .turns = bm->turns.address + table,
         .q = act(op, ACT_Q),
-        .k = kv->buffer.address,
-        .v = vk_v_address(op->state, layer),
+        .k = kv.k,
+        .v = kv.v,
         .step_p = op->state->step.address,
         .n_heads = c->n_heads,
         .n_kv_heads = c->n_kv_heads,
         .head_dim = c->head_dim,
         .row_halfs = vk_row_halfs(c),
-        .ring = kv->ring,
+        .ring = kv.ring,
+        .layer = layer,
         .eps = c->rms_eps,
         .query_scale = c->query_scale,
     };
-    dispatch(op, bm->rope_store, "rope_store", &push, sizeof push, c->n_heads + 2 * c->n_kv_heads,
-             op->batch, 1);
+    dispatch(op, vk_attend_of(op->state)->rope_store, "rope_store", &push, sizeof push,
+             c->n_heads + 2 * c->n_kv_heads, op->batch, 1);
     return 0;
 }
 
-void vk_record_attend_one(struct backend_state *state, VkCommandBuffer cmd, uint32_t layer)
+void vk_record_attend_one(struct backend_state *state, VkCommandBuffer cmd, uint32_t layer,
+                          uint32_t batch)
 {
-    struct op op = {state, cmd, 1, NULL};
+    struct op op = {state, cmd, batch, NULL};
     const struct backend_model *bm = state->bm;
     const struct model_config *c = config_of(&op);
-    const struct vk_kv *kv = &state->kv[layer];
+    struct layer_kv kv = vk_layer_kv(state, layer);
     uint64_t table = c->layer_is_global[layer] ? c->head_dim / 2 * sizeof(uint64_t) : 0;
     struct push_attend_one push = {
         .qkv = act(&op, ACT_QKV),
         .q_norm = weight_at(&op, bm->model->layers[layer].q_norm_off),
         .k_norm = weight_at(&op, bm->model->layers[layer].k_norm_off),
         .turns = bm->turns.address + table,
-        .k = kv->buffer.address,
-        .v = vk_v_address(state, layer),
-        .k_out = kv->buffer.address,
-        .v_out = vk_v_address(state, layer),
+        .k = kv.k,
+        .v = kv.v,
+        .k_out = kv.k,
+        .v_out = kv.v,
         .att = act(&op, ACT_ATT),
         .parts = state->part_sums.address,
         .finished = state->finished.address,
@@ -184,37 +195,39 @@ void vk_record_attend_one(struct backend_state *state, VkCommandBuffer cmd, uint
         .n_heads = c->n_heads,
         .n_kv_heads = c->n_kv_heads,
         .heads_per_kv = c->n_heads / c->n_kv_heads,
-        .ring = kv->ring,
+        .ring = kv.ring,
+        .layer = layer,
         .window = c->layer_is_global[layer] ? 0 : c->window,
         .eps = c->rms_eps,
         .query_scale = c->query_scale,
     };
-    dispatch(&op, bm->attend_one, "attend_one", &push, sizeof push,
-             c->n_heads / bm->attend_one_heads, state->parts, 1);
+    dispatch(&op, vk_attend_of(state)->attend_one, "attend_one", &push, sizeof push,
+             c->n_heads / bm->attend_one_heads, vk_attend_parts(bm, batch), batch);
 }
 
 static int record_attention(const struct op *op, uint32_t layer)
 {
     const struct model_config *c = config_of(op);
-    if (op->batch > 1 && op->state->bm->flash) {
+    if (op->batch > 1 && op->state->bm->flash && op->state->kv) {
         vk_record_flash(op->state, op->cmd, layer, op->batch);
         return 0;
     }
-    const struct vk_kv *kv = &op->state->kv[layer];
+    struct layer_kv kv = vk_layer_kv(op->state, layer);
     struct push_attention push = {
         .q = act(op, ACT_Q),
-        .k = kv->buffer.address,
-        .v = vk_v_address(op->state, layer),
+        .k = kv.k,
+        .v = kv.v,
         .att = act(op, ACT_ATT),
         .step_p = op->state->step.address,
         .heads_per_kv = c->n_heads / c->n_kv_heads,
         .head_dim = c->head_dim,
         .row_halfs = vk_row_halfs(c),
-        .ring = kv->ring,
+        .ring = kv.ring,
+        .layer = layer,
         .window = c->layer_is_global[layer] ? 0 : c->window,
     };
-    dispatch(op, op->state->bm->attention, "attention", &push, sizeof push, c->n_heads, op->batch,
-             1);
+    dispatch(op, vk_attend_of(op->state)->attention, "attention", &push, sizeof push, c->n_heads,
+             op->batch, 1);
     return 0;
 }
 
@@ -320,39 +333,44 @@ static int append(struct pass *pass, enum backend_op which, uint32_t layer, bool
                         pass->err);
 }
 
+/* Other timelines' keys are as many as the model allows. */
 static double layer_flops(const struct pass *pass, uint32_t layer)
 {
-    const struct model_config *c = &pass->state->bm->model->config;
-    const struct model_layer *l = &pass->state->bm->model->layers[layer];
+    const struct backend_state *state = pass->state;
+    const struct model_config *c = &state->bm->model->config;
+    const struct model_layer *l = &state->bm->model->layers[layer];
     const struct weight *matrices[] = {&l->qkv, &l->attn_out, &l->gate_up, &l->down};
-    double flops = 4.0 * c->n_heads * c->head_dim * pass->state->kv[layer].ring;
+    uint32_t n_keys = c->layer_is_global[layer] ? c->max_pos : c->window;
+    double flops = 4.0 * c->n_heads * c->head_dim * (state->kv ? state->kv[layer].ring : n_keys);
     for (int m = 0; m < 4; m++) {
         flops += 2.0 * matrices[m]->rows * matrices[m]->cols;
     }
     return flops * pass->batch;
 }
 
-static int append_layer(struct pass *pass, uint32_t layer)
+/* A layer is about to be recorded: in a command buffer of its own if the last has enough. */
+static int make_room(struct pass *pass, uint32_t layer)
 {
     double flops = layer_flops(pass, layer);
+    int r = 0;
     if (pass->flops > 0 && pass->flops + flops > pass->state->bm->backend->tuning.segment_flops) {
-        int r = end_segment(pass);
+        r = end_segment(pass);
         if (r == 0) {
             r = start_segment(pass);
         }
-        if (r < 0) {
-            return r;
-        }
     }
     pass->flops += flops;
+    return r;
+}
+
+static int append_layer(struct pass *pass, uint32_t layer)
+{
+    int r = make_room(pass, layer);
     /* From the second layer on, the FFN_ADD before has normed already. */
-    for (int which = layer == 0 ? OP_ATTN_NORM : OP_QKV; which <= OP_FFN_ADD; which++) {
-        int r = append(pass, (enum backend_op)which, layer, false);
-        if (r < 0) {
-            return r;
-        }
+    for (int which = layer == 0 ? OP_ATTN_NORM : OP_QKV; which <= OP_FFN_ADD && r == 0; which++) {
+        r = append(pass, (enum backend_op)which, layer, false);
     }
-    return 0;
+    return r;
 }
 
 /* Logits to where the CPU reads them. */
@@ -381,6 +399,27 @@ static int append_ops(struct pass *pass, enum logits_want want)
     return r;
 }
 
+/* A token of this timeline, or of many others. */
+static int append_decode(struct pass *pass, enum logits_want want)
+{
+    struct vk_decode decode = {.state = pass->state,
+                               .cmd = current(pass),
+                               .batch = pass->batch,
+                               .err = pass->err};
+    int r = vk_decode_begin(&decode);
+    for (uint32_t l = 0; l < pass->state->bm->model->config.n_layers && r == 0; l++) {
+        r = make_room(pass, l);
+        decode.cmd = current(pass);
+        if (r == 0) {
+            r = vk_decode_layer(&decode, l);
+        }
+    }
+    if (r == 0 && want != LOGITS_NONE) {
+        r = vk_decode_head(&decode);
+    }
+    return r;
+}
+
 static int record_pass(struct pass *pass, enum logits_want want)
 {
     int r = start_segment(pass);
@@ -390,8 +429,8 @@ static int record_pass(struct pass *pass, enum logits_want want)
     vk_mark(pass->state, current(pass), NULL);
     /* What the pass before this one read must not be overwritten yet, and its writes be seen. */
     vkc_barrier(pass->state->bm->backend->device, current(pass), VKC_SHADER_TO_SHADER);
-    r = pass->batch == 1 ? vk_record_one(pass->state, current(pass), want, pass->err)
-                         : append_ops(pass, want);
+    bool decodes = pass->batch == 1 || !pass->state->kv;
+    r = decodes ? append_decode(pass, want) : append_ops(pass, want);
     if (r < 0) {
         return r;
     }

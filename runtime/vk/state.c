@@ -16,6 +16,7 @@ static uint32_t ring_slack(const struct backend_state *state)
 }
 
 #define PARTS_MAX 64
+#define PARTS_MIN 4 /* of several tokens: one may have far more keys than the others */
 
 /* Of the longest input of a matrix, in floats. */
 static uint32_t half_width(const struct model_config *c)
@@ -44,6 +45,8 @@ uint32_t vk_act_width(const struct model_config *c, enum vk_act act)
         return half_width(c);
     case ACT_POWER:
         return POWER_COPIES;
+    case ACT_BLOCKS:
+        return half_width(c) / 4; /* two words for 16 elements, or 32 */
     case ACT_H:
     default:
         return c->ffn;
@@ -53,12 +56,6 @@ uint32_t vk_act_width(const struct model_config *c, enum vk_act act)
 uint32_t vk_row_halfs(const struct model_config *c)
 {
     return (c->head_dim + 7) / 8 * 8; /* attention.comp reads 16 bytes at a time */
-}
-
-uint64_t vk_v_address(const struct backend_state *state, uint32_t layer)
-{
-    const struct vkc_buffer *buffer = &state->kv[layer].buffer;
-    return buffer->address + buffer->size_bytes / 2;
 }
 
 static int create_kv(struct backend_state *state, struct err *err, uint64_t *ret_bytes)
@@ -109,12 +106,12 @@ static int clear_kv(struct backend_state *state, struct err *err)
     return r;
 }
 
-static int create_acts(struct backend_state *state, struct err *err)
+static int create_acts(struct backend_state *state, uint32_t n_tokens, struct err *err)
 {
     uint64_t size = 0;
     for (int a = 0; a < ACT_COUNT; a++) {
         state->act_off[a] = size;
-        uint64_t bytes = (uint64_t)state->bm->backend->tuning.batch_max *
+        uint64_t bytes = (uint64_t)n_tokens *
                          vk_act_width(&state->bm->model->config, (enum vk_act)a) * sizeof(float);
         size += (bytes + 255) / 256 * 256;
     }
@@ -122,24 +119,36 @@ static int create_acts(struct backend_state *state, struct err *err)
                            &state->acts);
 }
 
-/* As many parts of the keys as fill the device twice when every head reads its own. */
-static int create_parts(struct backend_state *state, struct err *err)
+/* As many parts of the keys as fill the device twice when every head of every token reads its own.
+ */
+uint32_t vk_attend_parts(const struct backend_model *bm, uint32_t n_tokens)
+{
+    uint32_t groups = n_tokens * bm->model->config.n_heads;
+    groups /= bm->attend.attend_one ? bm->attend_one_heads : 1;
+    uint32_t parts = (2 * bm->backend->device->physical.compute_units + groups - 1) / groups;
+    parts = n_tokens > 1 && parts < PARTS_MIN ? PARTS_MIN : parts;
+    return parts < PARTS_MAX ? parts : PARTS_MAX;
+}
+
+static int create_parts(struct backend_state *state, uint32_t n_tokens, struct err *err)
 {
     const struct backend_model *bm = state->bm;
     const struct model_config *c = &bm->model->config;
     struct vkc_device *device = bm->backend->device;
-    uint32_t groups = c->n_heads / (bm->attend_one ? bm->attend_one_heads : 1);
-    uint32_t parts = (2 * device->physical.compute_units + groups - 1) / groups;
-    state->parts = parts < PARTS_MAX ? parts : PARTS_MAX;
-    uint64_t floats = (uint64_t)c->n_heads * state->parts * (vk_row_halfs(c) + 2);
+    uint32_t rows = 0, n_finished = n_tokens * c->n_heads;
+    for (uint32_t n = 1; n <= n_tokens; n++) {
+        uint32_t for_n = n * vk_attend_parts(bm, n);
+        rows = rows > for_n ? rows : for_n;
+    }
+    uint64_t floats = (uint64_t)c->n_heads * rows * (vk_row_halfs(c) + 2);
     int r = vkc_buffer_init(device, VKC_DEVICE, floats * sizeof(float), "attention parts", err,
                             &state->part_sums);
     if (r == 0) {
-        r = vkc_buffer_init(device, VKC_SHARED, c->n_heads * sizeof(uint32_t), "finished parts",
+        r = vkc_buffer_init(device, VKC_SHARED, n_finished * sizeof(uint32_t), "finished parts",
                             err, &state->finished);
     }
     if (r == 0) {
-        memset(state->finished.map, 0, c->n_heads * sizeof(uint32_t));
+        memset(state->finished.map, 0, n_finished * sizeof(uint32_t));
     }
     return r;
 }
@@ -174,6 +183,63 @@ int vk_state_need_all(struct backend_state *state, struct err *err)
     return r;
 }
 
+struct layer_kv vk_layer_kv(const struct backend_state *state, uint32_t layer)
+{
+    if (!state->kv) {
+        return (struct layer_kv){0};
+    }
+    const struct vkc_buffer *buffer = &state->kv[layer].buffer;
+    return (struct layer_kv){.k = buffer->address,
+                             .v = buffer->address + buffer->size_bytes / 2,
+                             .ring = state->kv[layer].ring};
+}
+
+static int create_layers(struct backend_state *state, struct err *err)
+{
+    uint32_t n = state->bm->model->config.n_layers;
+    int r = vkc_buffer_init(state->bm->backend->device, VKC_SHARED, n * sizeof(struct layer_kv),
+                            "layers", err, &state->layers);
+    for (uint32_t l = 0; l < n && r == 0; l++) {
+        struct layer_kv kv = vk_layer_kv(state, l);
+        memcpy((struct layer_kv *)state->layers.map + l, &kv, sizeof kv);
+    }
+    return r;
+}
+
+/* What a pass of n_tokens of n_timelines needs besides their KV caches. */
+static int create_work(struct backend_state *state, uint32_t n_tokens, uint32_t n_timelines,
+                       struct err *err)
+{
+    int r = create_acts(state, n_tokens, err);
+    if (r == 0) {
+        r = vkc_buffer_init(state->bm->backend->device, VKC_SHARED, sizeof(struct step), "step",
+                            err, &state->step);
+    }
+    if (r == 0) {
+        r = create_parts(state, n_timelines, err);
+    }
+    return r;
+}
+
+int vk_state_create_many(struct backend_model *bm, struct err *err, struct backend_state **ret)
+{
+    struct backend_state *state = calloc(1, sizeof *state);
+    if (!state) {
+        return err_set(err, -ENOMEM, "no memory for a state");
+    }
+    state->bm = bm;
+    int r = create_work(state, STEP_ROWS_MAX, STEP_ROWS_MAX, err);
+    if (r == 0) {
+        r = create_logits(state, STEP_ROWS_MAX, err, &state->all);
+    }
+    if (r < 0) {
+        vk_state_destroy(state);
+        return r;
+    }
+    *ret = state;
+    return 0;
+}
+
 int vk_state_create(struct backend_model *bm, uint32_t max_pos, struct err *err,
                     struct backend_state **ret, uint32_t *ret_rewind_max, uint64_t *ret_kv_bytes)
 {
@@ -195,16 +261,11 @@ int vk_state_create(struct backend_model *bm, uint32_t max_pos, struct err *err,
     if (r < 0) {
         goto fail;
     }
-    r = create_acts(state, err);
+    r = create_layers(state, err);
     if (r < 0) {
         goto fail;
     }
-    r = vkc_buffer_init(bm->backend->device, VKC_SHARED, sizeof(struct step), "step", err,
-                        &state->step);
-    if (r < 0) {
-        goto fail;
-    }
-    r = create_parts(state, err);
+    r = create_work(state, bm->backend->tuning.batch_max, 1, err);
     if (r < 0) {
         goto fail;
     }
@@ -246,6 +307,7 @@ void vk_state_destroy(struct backend_state *state)
     vkc_buffer_finish(device, &state->part_sums);
     vkc_buffer_finish(device, &state->finished);
     vkc_buffer_finish(device, &state->step);
+    vkc_buffer_finish(device, &state->layers);
     vkc_buffer_finish(device, &state->acts);
     for (uint32_t l = 0; state->kv && l < state->bm->model->config.n_layers; l++) {
         vkc_buffer_finish(device, &state->kv[l].buffer);

@@ -2,9 +2,10 @@
 /*
  * What the parts of the Vulkan backend share: weights.c and device_copy.c bring an image to the
  * device, model.c makes its pipelines, gemv.c multiplies one token by a quantized matrix as tune.c
- * found best, state.c holds a timeline, record.c turns operations into dispatches, decode.c one
- * token's pass into few of them, forward.c and op.c run them, sample.c draws tokens, steps.c
- * decodes ahead of the host, profile.c times them.
+ * found best, few.c a few tokens, gemm.c many, state.c holds a timeline, record.c turns operations
+ * into dispatches, decode.c a pass of one token, or of one each of several timelines, into few of
+ * them, forward.c, many.c and op.c run them, sample.c draws tokens, steps.c decodes ahead of the
+ * host, profile.c times them.
  */
 #ifndef VK_H
 #define VK_H
@@ -15,7 +16,7 @@
 
 #define VK_BATCH_MAX 512
 #define VK_ALL_MAX   64 /* tokens of which all logits are wanted */
-#define VK_N_BATCHES 5  /* the batch sizes for which command buffers are recorded: vk_batches */
+#define VK_N_BATCHES 8  /* the batch sizes for which command buffers are recorded: vk_batches */
 extern const uint32_t vk_batches[VK_N_BATCHES];
 
 /* What differs between devices: sizes, not code. A workgroup is a multiple of the subgroup or
@@ -28,6 +29,8 @@ struct vk_tuning {
     uint32_t head_wg;     /* rope_store, attention */
     uint32_t attend_wg;   /* attend_one */
     uint32_t sample_wg;   /* sample_*, a power of two of at most SAMPLE_BINS / 2 */
+    uint32_t quantize_wg; /* quantize */
+    uint32_t few_max;     /* tokens from which on cooperative matrices beat few.comp */
     uint32_t batch_max;   /* tokens in one pass, at most VK_BATCH_MAX */
     double
         segment_flops; /* of one submission: a GPU that is busy for two seconds is taken for hung */
@@ -81,7 +84,8 @@ struct backend {
     uint32_t n_choices;
     struct vk_gemm_choice *gemms; /* [n_gemms], measured: tune_gemm.c */
     uint32_t n_gemms;
-    char *choices_path; /* NULL: none on disk */
+    char *choices_path;              /* NULL: none on disk */
+    const struct vk_few_tuning *few; /* how few.comp runs, if it can; NULL: as suits each matrix */
 };
 
 /* weights.c */
@@ -119,15 +123,22 @@ void vk_device_copy_finish(struct backend *backend, struct vk_weights *weights);
 
 /* model.c */
 
+/* For tokens of one timeline, or of one each. */
+struct vk_attend_pipelines {
+    VkPipeline rope_store, attention;
+    VkPipeline attend_one; /* NULL: head_dim or the device do not suit it */
+};
+
 struct backend_model {
     struct backend *backend;   /* borrowed */
     const struct model *model; /* borrowed */
     struct vk_weights weights;
     struct vkc_buffer turns; /* uint64 [2, head_dim / 2]: local, global layers; rotation.glsl */
-    VkPipeline rmsnorm, add_norm, rope_store, attention, geglu, to_half;
-    VkPipeline flash;          /* NULL: head_dim or the device do not suit it */
-    VkPipeline attend_one;     /* NULL: head_dim or the device do not suit it */
+    VkPipeline rmsnorm, add_norm, geglu, to_half;
+    VkPipeline flash; /* NULL: head_dim or the device do not suit it */
+    struct vk_attend_pipelines attend;
     uint32_t attend_one_heads; /* per workgroup */
+    struct vk_many *many;      /* NULL: nobody has asked for several timelines yet */
 };
 
 int vk_bind(struct backend *backend, const struct model *model, struct err *err,
@@ -137,6 +148,8 @@ bool vk_weight_start(const struct backend_model *bm, struct weight_start *ret);
 int vk_embed_pipeline(struct backend_model *bm, struct err *err, VkPipeline *ret);
 int vk_matmul_pipeline(struct backend_model *bm, const struct weight *w, uint32_t tile,
                        struct err *err, VkPipeline *ret);
+int vk_attend_pipelines(struct backend_model *bm, bool many, struct err *err,
+                        struct vk_attend_pipelines *ret);
 
 /* gemv.c */
 
@@ -164,6 +177,22 @@ int vk_gemv_pipeline(struct backend *backend, const struct vk_gemv_shape *shape,
 int vk_record_gemv(struct backend_state *state, VkCommandBuffer cmd, const struct weight *w,
                    const struct vk_gemv_input *input, uint64_t out, bool glu, const char *name,
                    const struct vk_gemv_tuning *tuning, struct err *err);
+
+/* few.c */
+
+/* What few.comp runs with. */
+struct vk_few_tuning {
+    uint32_t wg, lanes, rows, unroll, tokens;
+};
+
+/* Whether a batch of so many tokens times a matrix is few.comp's. */
+bool vk_few_fits(const struct backend *backend, const struct weight *w, uint32_t batch);
+struct vk_few_tuning vk_few_tuning(const struct backend *backend, const struct weight *w,
+                                   uint32_t batch, bool glu);
+/* As vk_record_gemv(), for batch tokens: two dispatches. */
+int vk_record_few(struct backend_state *state, VkCommandBuffer cmd, const struct weight *w,
+                  const struct vk_gemv_input *input, uint64_t out, bool glu, uint32_t batch,
+                  const char *name, struct err *err);
 
 /* gemm.c */
 
@@ -272,7 +301,7 @@ int vk_sampler_token(const struct vk_sampler *sampler, uint32_t row, uint32_t st
 
 /* state.c */
 
-/* Activations, f32 [batch_max, width], all in one buffer. */
+/* Activations, f32 [tokens, width], all in one buffer. */
 enum vk_act {
     ACT_X,       /* residual stream [hidden] */
     ACT_X_NEXT,  /* the same, one half-layer on: decode.c writes one from the other in turn */
@@ -283,8 +312,9 @@ enum vk_act {
     ACT_ATT,     /* [n_heads * head_dim] */
     ACT_GATE_UP, /* [2 * ffn] */
     ACT_H,       /* [ffn] */
-    ACT_HALF,    /* f16: a matrix's input for gemm.comp */
-    ACT_POWER,   /* [POWER_COPIES]: its scale */
+    ACT_HALF,    /* a matrix's input in 16 bits, for gemm.comp and few.comp */
+    ACT_POWER,   /* [POWER_COPIES]: its scale for gemm.comp */
+    ACT_BLOCKS,  /* its blocks' scales and sums for few.comp */
     ACT_COUNT,
 };
 
@@ -321,18 +351,19 @@ struct vk_steps {
     uint64_t done[SAMPLE_RING];           /* of a step: what to wait for */
 };
 
+/* A timeline, or what many.c works with: then there is none, and every token is of another one. */
 struct backend_state {
     struct backend_model *bm; /* borrowed */
     uint32_t max_pos;
-    uint32_t ring_start; /* local layers have lost what lies before this position */
-    struct vk_kv *kv;    /* [n_layers] */
+    uint32_t ring_start;      /* local layers have lost what lies before this position */
+    struct vk_kv *kv;         /* [n_layers]; NULL: no timeline */
+    struct vkc_buffer layers; /* struct layer_kv [n_layers]: kv, for the device */
     struct vkc_buffer acts;
     uint64_t act_off[ACT_COUNT];
     struct vkc_buffer step; /* struct step */
     /* attend_one.comp's: */
-    uint32_t parts;              /* of the keys, at most */
-    struct vkc_buffer part_sums; /* f32 [n_heads, parts, row_halfs + 2] */
-    struct vkc_buffer finished;  /* uint32 [n_heads], 0 between dispatches */
+    struct vkc_buffer part_sums; /* f32 [tokens, n_heads, parts, row_halfs + 2] */
+    struct vkc_buffer finished;  /* uint32 [tokens, n_heads], 0 between dispatches */
     struct vk_marks *marks;      /* NULL: nothing is timed */
     struct vk_logits last;       /* one row */
     struct vk_logits all;        /* VK_ALL_MAX rows; made on first use */
@@ -342,11 +373,16 @@ struct backend_state {
 
 int vk_state_create(struct backend_model *bm, uint32_t max_pos, struct err *err,
                     struct backend_state **ret, uint32_t *ret_rewind_max, uint64_t *ret_kv_bytes);
+/* Without a timeline, for a token each of up to STEP_ROWS_MAX others. */
+int vk_state_create_many(struct backend_model *bm, struct err *err, struct backend_state **ret);
 void vk_state_destroy(struct backend_state *state);
+/* All 0 for a state without a timeline. */
+struct layer_kv vk_layer_kv(const struct backend_state *state, uint32_t layer);
+/* Into how many parts attend_one.comp cuts each token's keys, at most. */
+uint32_t vk_attend_parts(const struct backend_model *bm, uint32_t n_tokens);
 uint32_t vk_act_width(const struct model_config *config, enum vk_act act);
 /* f16 elements of a row of the KV cache: head_dim and padding. */
 uint32_t vk_row_halfs(const struct model_config *config);
-uint64_t vk_v_address(const struct backend_state *state, uint32_t layer);
 /* Make the buffers of state->all if they are not there. */
 int vk_state_need_all(struct backend_state *state, struct err *err);
 
@@ -377,10 +413,12 @@ int vk_read_speed(struct backend_model *bm, double *ret, struct err *err);
  * last token only) or state->all. */
 int vk_record_op(struct backend_state *state, VkCommandBuffer cmd, enum backend_op op,
                  uint32_t layer, uint32_t batch, bool last_only, struct err *err);
-/* Record RoPE, KV and attention of one token as one dispatch; false: the layer's shape needs
- * OP_ROPE_STORE and OP_ATTENTION. */
-bool vk_attend_one_fits(const struct backend_model *bm);
-void vk_record_attend_one(struct backend_state *state, VkCommandBuffer cmd, uint32_t layer);
+/* The pipelines that suit a state. */
+const struct vk_attend_pipelines *vk_attend_of(const struct backend_state *state);
+/* Record RoPE, KV and attention of one token, or of one each of several timelines, as one dispatch;
+ * where vk_attend_of() has no attend_one, OP_ROPE_STORE and OP_ATTENTION do it. */
+void vk_record_attend_one(struct backend_state *state, VkCommandBuffer cmd, uint32_t layer,
+                          uint32_t batch);
 /* The recording of a forward pass for up to vk_batches[batch_index] tokens, made on first use. */
 int vk_record_forward(struct backend_state *state, uint32_t batch_index, enum logits_want want,
                       struct err *err, const struct vk_recording **ret);
@@ -393,9 +431,19 @@ void vk_recording_finish(struct backend_state *state, struct vk_recording *recor
 
 /* decode.c */
 
-/* Record one token's pass: like the ops, in fewer dispatches. */
-int vk_record_one(struct backend_state *state, VkCommandBuffer cmd, enum logits_want want,
-                  struct err *err);
+/* A pass being recorded, of one token or of one each of several timelines: like the ops, in fewer
+ * dispatches. */
+struct vk_decode {
+    struct backend_state *state;
+    VkCommandBuffer cmd; /* may change between calls */
+    uint32_t batch;
+    struct err *err;
+    struct vk_gemv_input pending; /* what is to be done to the residual stream before it is read */
+};
+int vk_decode_begin(struct vk_decode *decode);
+int vk_decode_layer(struct vk_decode *decode, uint32_t layer);
+/* Logits to state->last, or to state->all if there are several timelines. */
+int vk_decode_head(struct vk_decode *decode);
 
 /* forward.c */
 
@@ -411,6 +459,9 @@ int vk_run(struct backend *backend, const VkCommandBuffer *cmds, uint32_t n, str
 /* Keys and values of n tokens at pos are about to be stored. */
 void vk_wrote_kv(struct backend_state *state, uint32_t n, uint32_t pos);
 
+/* Refuse a step that does not fit a timeline. */
+int vk_check_step(const struct backend_state *state, uint32_t n, uint32_t pos, struct err *err);
+
 /* steps.c */
 
 /* Get ready to draw the token after this one: nothing may be in flight. *ret is what a pass is
@@ -422,6 +473,18 @@ int vk_decode_start(struct backend_state *state, const struct backend_decode *fr
 int vk_decode_submit(struct backend_state *state, struct err *err);
 int vk_decode_collect(struct backend_state *state, int32_t *ret_id, struct err *err);
 void vk_steps_finish(struct backend_state *state);
+
+/* many.c */
+
+/* One token each of several timelines: what that takes besides them. */
+struct vk_many {
+    struct vk_attend_pipelines attend;
+    struct backend_state *state; /* without a timeline */
+};
+
+int vk_forward_many(struct backend_state *const *states, const int32_t *ids, const uint32_t *pos,
+                    uint32_t n, float *logits, struct err *err);
+void vk_many_destroy(struct vk_many *many); /* accepts NULL */
 
 /* op.c */
 

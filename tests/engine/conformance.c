@@ -476,6 +476,141 @@ static void test_short_context(struct run *run)
     free(want);
 }
 
+/* --- several timelines at once --------------------------------------------------------------- */
+
+enum { N_MANY = 32 };
+
+/* Timelines of different lengths, each twice: decoded together, and alone. */
+struct many {
+    struct backend_state *together[N_MANY], *alone[N_MANY];
+    uint32_t pos[N_MANY];
+};
+
+/* The first goes round the ring of its local layers, the second past their window; the others are
+ * short, in contexts that are shorter than the window. */
+static void many_open(struct run *run, struct many *many)
+{
+    uint32_t window = run->model.config.window, rewind_max, ring = window + run->info.max_batch;
+    uint64_t kv_bytes;
+    struct err err;
+    for (uint32_t i = 0; i < N_MANY; i++) {
+        uint32_t max_pos = i == 0 ? run->max_pos : i == 1 ? window + 20 : 16 + i % 3;
+        struct backend_state **states[] = {&many->together[i], &many->alone[i]};
+        for (int s = 0; s < 2; s++) {
+            CHECK_EQ(run->ops->state_create(run->subject_model, max_pos, &err, states[s],
+                                            &rewind_max, &kv_bytes),
+                     0);
+        }
+        if (i == 0 && rewind_max != UINT32_MAX) {
+            ring = window + rewind_max;
+        }
+        many->pos[i] = i == 0 ? ring - 2 : i == 1 ? window - 1 : 1 + i % 7;
+        many->pos[i] = many->pos[i] + 8 < max_pos ? many->pos[i] : max_pos - 8;
+        for (uint32_t pos = 0; pos < many->pos[i];) {
+            int32_t ids[64];
+            uint32_t left = many->pos[i] - pos, n = batch_within(run, left);
+            random_ids(run, ids, n);
+            for (int s = 0; s < 2; s++) {
+                CHECK_EQ(run->ops->forward(*states[s], ids, n, pos, LOGITS_NONE, NULL, &err), 0);
+            }
+            pos += n;
+        }
+    }
+}
+
+static void many_close(struct run *run, struct many *many)
+{
+    for (uint32_t i = 0; i < N_MANY; i++) {
+        run->ops->state_destroy(many->together[i]);
+        run->ops->state_destroy(many->alone[i]);
+    }
+}
+
+/* One token for each of those timelines, together and alone: the same logits, row by row. */
+static void many_step(struct run *run, struct many *many, const uint32_t *which, uint32_t n,
+                      bool with_logits)
+{
+    uint32_t vocab = run->model.config.vocab, pos[N_MANY];
+    struct backend_state *states[N_MANY];
+    int32_t ids[N_MANY];
+    struct err err = {""};
+    float *got = floats((size_t)n * vocab), *want = floats(vocab);
+    random_ids(run, ids, n);
+    for (uint32_t i = 0; i < n; i++) {
+        states[i] = many->together[which[i]];
+        pos[i] = many->pos[which[i]]++;
+    }
+    poison(got, (size_t)n * vocab);
+    int r = run->ops->forward_many(states, ids, pos, n, with_logits ? got : NULL, &err);
+    if (r < 0) {
+        fprintf(stderr, "%s: %u together: %s\n", run->variant, n, err.text);
+        run->failures++;
+    }
+    for (uint32_t i = 0; i < n && r == 0; i++) {
+        char what[64];
+        snprintf(what, sizeof what, "%u together, sequence %u at %u", n, which[i], pos[i]);
+        CHECK_EQ(run->ops->forward(many->alone[which[i]], ids + i, 1, pos[i], LOGITS_LAST, want,
+                                   &err),
+                 0);
+        if (with_logits) {
+            compare(run, what, got + (size_t)i * vocab, want, vocab, repeat_tolerance(run));
+        }
+    }
+    free(got);
+    free(want);
+}
+
+/* What forward_many() refuses, without touching a timeline. */
+static void many_errors(struct run *run, struct many *many)
+{
+    struct backend_state *states[N_MANY + 1] = {many->together[0], many->together[1],
+                                                many->together[0]};
+    uint32_t pos[N_MANY + 1] = {many->pos[0], many->pos[1], many->pos[0]};
+    int32_t ids[N_MANY + 1] = {1, 2, 3};
+    float *logits = floats((size_t)3 * run->model.config.vocab);
+    struct err err;
+    CHECK_EQ(run->ops->forward_many(states, ids, pos, 0, logits, &err), -EINVAL);
+    CHECK(strstr(err.text, "0 sequences"));
+    CHECK_EQ(run->ops->forward_many(states, ids, pos, N_MANY + 1, logits, &err), -EINVAL);
+    CHECK(strstr(err.text, "33 sequences"));
+    CHECK_EQ(run->ops->forward_many(states, ids, pos, 3, logits, &err), -EINVAL);
+    CHECK(strstr(err.text, "sequences 0 and 2"));
+    for (int32_t bad = -1; bad <= (int32_t)run->model.config.vocab;
+         bad += (int32_t)run->model.config.vocab + 1) {
+        ids[1] = bad;
+        CHECK_EQ(run->ops->forward_many(states, ids, pos, 2, logits, &err), -EINVAL);
+        CHECK(strstr(err.text, "sequence 1: token id"));
+    }
+    ids[1] = 2;
+    pos[1] = run->max_pos;
+    CHECK_EQ(run->ops->forward_many(states, ids, pos, 2, logits, &err), -EINVAL);
+    CHECK(strstr(err.text, "sequence 1"));
+    free(logits);
+}
+
+/* Sequences come and go from step to step, and change places. */
+static void test_many(struct run *run)
+{
+    static const uint32_t some[] = {0, 1, 2, 3, 31, 30, 9, 12}, fewer[] = {1, 12, 0};
+    uint32_t backwards[N_MANY];
+    struct many many;
+    CHECK(run->info.max_sequences == N_MANY);
+    many_open(run, &many);
+    for (uint32_t i = 0; i < N_MANY; i++) {
+        backwards[i] = N_MANY - 1 - i;
+    }
+    many_step(run, &many, some, 1, true);
+    many_step(run, &many, some, 2, true);
+    many_step(run, &many, some, 8, true);
+    many_errors(run, &many);
+    many_step(run, &many, fewer, 3, true);
+    many_step(run, &many, some, 5, false);
+    many_step(run, &many, some, 5, true);
+    many_step(run, &many, backwards, N_MANY, true);
+    many_step(run, &many, backwards + 15, 17, true);
+    many_close(run, &many);
+}
+
 /* --- one model ------------------------------------------------------------------------------- */
 
 static void run_variant(struct run *run, const struct variant *v, bool with_long)
@@ -508,6 +643,9 @@ static void run_variant(struct run *run, const struct variant *v, bool with_long
     test_ops(run);
     test_batching(run);
     test_short_context(run);
+    if (v->flags & QUICK) {
+        test_many(run);
+    }
     if (with_long) {
         test_long(run);
     }

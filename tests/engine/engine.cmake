@@ -16,3 +16,12 @@ add_dependencies(spawn gttd gttrun)
 gttd_test(cli_test SOURCES engine/cli_test.c LIBS spawn LABELS engine)
 gttd_test(pool_test SOURCES engine/pool_test.c LIBS spawn gtt PkgConfig::JANSSON LABELS engine
           TIMEOUT 300)
+
+add_executable(many_test engine/many_test.c engine/keep_drivers.c)
+target_link_libraries(many_test PRIVATE check llm)
+foreach(backend reference cpu vulkan)
+    add_test(NAME many_${backend} COMMAND many_test ${backend}
+             WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+    set_tests_properties(many_${backend} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 900 LABELS engine
+        ENVIRONMENT "LSAN_OPTIONS=suppressions=${CMAKE_CURRENT_LIST_DIR}/lsan.supp:print_suppressions=0")
+endforeach()
