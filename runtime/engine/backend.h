@@ -201,6 +201,14 @@ struct backend_ops {
                         const uint32_t *pos, uint32_t n, float *logits /* [n, vocab] */,
                         struct err *err);
 
+    /*
+     * As forward_many(), but the device draws the token after each: from[i] is of states[i]. NULL:
+     * the backend cannot. Errors: those, and -EDOM logits are not numbers; the tokens have been run
+     * then.
+     */
+    int (*draw_many)(struct backend_state *const *states, const struct backend_decode *from,
+                     uint32_t n, int32_t *ret_ids /* [n] */, struct err *err);
+
     /* As forward() with LOGITS_LAST, but timed: *ret_n of at most cap kernels, by name. sampling:
      * NULL, or n is 1 and the pass ends by drawing a token, as decode_submit() has it. NULL: this
      * backend has no kernels to time. -ENOTSUP: the device has no clock. */

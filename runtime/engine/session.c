@@ -250,8 +250,14 @@ void session_decode_stop(struct llm_session *session)
     }
 }
 
-static int check_step(struct llm_session *const *sessions, uint32_t n, struct err *err)
+/* What a step of several sessions is made of; *ret_states is what the backend calls them. */
+static int check_step(struct llm_session *const *sessions, uint32_t n, struct err *err,
+                      struct backend_state **ret_states)
 {
+    if (n == 0 || n > LLM_MAX_SEQUENCES) {
+        return err_set(err, -EINVAL, "%u sequences in one step: 1 to %d can decode together", n,
+                       LLM_MAX_SEQUENCES);
+    }
     for (uint32_t i = 0; i < n; i++) {
         if (sessions[i]->engine != sessions[0]->engine) {
             return err_set(err, -EINVAL, "sequence %u is of another model", i);
@@ -260,8 +266,23 @@ static int check_step(struct llm_session *const *sessions, uint32_t n, struct er
             return err_set(err, -E2BIG, "sequence %u: its context of %u tokens is full", i,
                            sessions[i]->max_pos);
         }
+        ret_states[i] = sessions[i]->state;
     }
     return 0;
+}
+
+/* The step is part of the timelines, or what they hold now is unknown. */
+static void finish_step(struct llm_session *const *sessions, const int32_t *ids, uint32_t n, int r)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        struct llm_session *session = sessions[i];
+        if (r < 0) {
+            llm_session_forget(session);
+            continue;
+        }
+        session->ids[session->pos++] = ids[i];
+        session->high = session->pos > session->high ? session->pos : session->high;
+    }
 }
 
 int llm_sessions_step(struct llm_session *const *sessions, const int32_t *ids, uint32_t n,
@@ -269,28 +290,94 @@ int llm_sessions_step(struct llm_session *const *sessions, const int32_t *ids, u
 {
     struct backend_state *states[LLM_MAX_SEQUENCES];
     uint32_t pos[LLM_MAX_SEQUENCES];
-    if (n == 0 || n > LLM_MAX_SEQUENCES) {
-        return err_set(err, -EINVAL, "%u sequences in one step: 1 to %d can decode together", n,
-                       LLM_MAX_SEQUENCES);
-    }
-    int r = check_step(sessions, n, err);
+    int r = check_step(sessions, n, err, states);
     if (r < 0) {
         return r;
     }
-    const struct llm_engine *engine = sessions[0]->engine;
     for (uint32_t i = 0; i < n; i++) {
-        states[i] = sessions[i]->state;
         pos[i] = sessions[i]->pos;
     }
-    r = engine->ops->forward_many(states, ids, pos, n, logits, err);
-    for (uint32_t i = 0; i < n && r != -EINVAL; i++) {
-        struct llm_session *session = sessions[i];
+    r = sessions[0]->engine->ops->forward_many(states, ids, pos, n, logits, err);
+    if (r != -EINVAL) {
+        finish_step(sessions, ids, n, r);
+    }
+    return r;
+}
+
+/* Where the backend draws no tokens: from the logits, here. */
+static int draw_on_host(struct llm_session *const *sessions, const int32_t *ids, uint32_t n,
+                        struct sampler *const *samplers, const uint32_t *steps, int32_t *ret_ids,
+                        struct err *err)
+{
+    size_t vocab = sessions[0]->engine->model.config.vocab;
+    AUTO_FREE float *logits = malloc(n * vocab * sizeof *logits);
+    if (!logits) {
+        return err_set(err, -ENOMEM, "out of memory");
+    }
+    int r = llm_sessions_step(sessions, ids, n, logits, err);
+    for (uint32_t i = 0; i < n && r == 0; i++) {
+        r = sampler_draw(samplers[i], logits + i * vocab, sessions[i]->ids, sessions[i]->pos,
+                         steps[i], &ret_ids[i]);
         if (r < 0) {
-            llm_session_forget(session); /* what its cache holds now is unknown */
-            continue;
+            err_set(err, r, "the model's logits are not numbers");
         }
-        session->ids[session->pos++] = ids[i];
-        session->high = session->pos > session->high ? session->pos : session->high;
+    }
+    return r;
+}
+
+static int draw_on_device(struct llm_session *const *sessions, const int32_t *ids, uint32_t n,
+                          struct sampler *const *samplers, const uint32_t *steps, int32_t *ret_ids,
+                          struct err *err)
+{
+    struct backend_state *states[LLM_MAX_SEQUENCES];
+    struct backend_sampling sampling[LLM_MAX_SEQUENCES];
+    struct backend_decode from[LLM_MAX_SEQUENCES];
+    int r = check_step(sessions, n, err, states);
+    for (uint32_t i = 0; i < n && r == 0; i++) {
+        struct llm_session *session = sessions[i];
+        sampler_describe(samplers[i], &sampling[i]);
+        session->ids[session->pos] = ids[i];
+        from[i] = (struct backend_decode){
+            .id = ids[i],
+            .pos = session->pos,
+            .sampling = &sampling[i],
+            .history = session->ids,
+            .n_history = session->pos + 1,
+            .step = steps[i],
+        };
+    }
+    if (r < 0) {
+        return r;
+    }
+    r = sessions[0]->engine->ops->draw_many(states, from, n, ret_ids, err);
+    if (r != -EINVAL) {
+        finish_step(sessions, ids, n, r == -EDOM ? 0 : r);
+    }
+    return r;
+}
+
+int llm_sessions_draw(struct llm_session *const *sessions, const int32_t *ids, uint32_t n,
+                      const struct llm_sampling *how, const uint32_t *steps, int32_t *ret_ids,
+                      struct err *err)
+{
+    struct sampler *samplers[LLM_MAX_SEQUENCES] = {0};
+    struct backend_state *states[LLM_MAX_SEQUENCES];
+    int32_t run[LLM_MAX_SEQUENCES]; /* ret_ids may be ids */
+    int r = check_step(sessions, n, err, states);
+    if (r < 0) {
+        return r;
+    }
+    memcpy(run, ids, n * sizeof *run);
+    const struct llm_engine *engine = sessions[0]->engine;
+    for (uint32_t i = 0; i < n && r == 0; i++) {
+        r = sampler_create(engine->model.config.vocab, &how[i], err, &samplers[i]);
+    }
+    if (r == 0) {
+        r = (engine->ops->draw_many ? draw_on_device : draw_on_host)(sessions, run, n, samplers,
+                                                                     steps, ret_ids, err);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        sampler_destroy(samplers[i]);
     }
     return r;
 }

@@ -324,7 +324,12 @@ static int measure_kernels(struct llm_engine *engine, const struct bench_options
 static int measure_batch(struct llm_engine *engine, const struct bench_options *o,
                          struct bench_result *ret, struct err *err)
 {
-    const struct bench_batch plan = {o->n_sequences, o->depth, o->n_decode, ret->info.vocab};
+    const struct bench_batch plan = {.n_sequences = o->n_sequences,
+                                     .depth = o->depth,
+                                     .n_decode = o->n_decode,
+                                     .vocab = ret->info.vocab,
+                                     .sampling = sampling_of(o),
+                                     .logits_to_host = o->sample_on_host};
     double *tps = calloc(o->reps, sizeof *tps);
     int r = tps ? bench_batch(engine, &plan, o->reps, tps, err)
                 : err_set(err, -ENOMEM, "out of memory");

@@ -30,14 +30,23 @@ static int prepare(struct batch *b, uint32_t rep, struct err *err)
 static int decode(struct batch *b, double *ret_tps, struct err *err)
 {
     const struct bench_batch *plan = b->plan;
+    struct llm_sampling how[LLM_MAX_SEQUENCES];
+    uint32_t steps[LLM_MAX_SEQUENCES];
     int32_t ids[LLM_MAX_SEQUENCES];
+    for (uint32_t i = 0; i < plan->n_sequences; i++) {
+        how[i] = plan->sampling;
+        how[i].seed = i;
+        ids[i] = (int32_t)((3 + i * 7919) % plan->vocab);
+    }
     uint64_t start = now_ns();
     int r = 0;
     for (uint32_t step = 0; step < plan->n_decode && r == 0; step++) {
         for (uint32_t i = 0; i < plan->n_sequences; i++) {
-            ids[i] = (int32_t)((3 + (step * 31ull + i) * 7919) % plan->vocab);
+            steps[i] = step;
         }
-        r = llm_sessions_step(b->sessions, ids, plan->n_sequences, b->logits, err);
+        r = plan->logits_to_host
+                ? llm_sessions_step(b->sessions, ids, plan->n_sequences, b->logits, err)
+                : llm_sessions_draw(b->sessions, ids, plan->n_sequences, how, steps, ids, err);
     }
     *ret_tps = (double)plan->n_sequences * plan->n_decode * 1e9 / (double)(now_ns() - start);
     return r;

@@ -58,6 +58,8 @@ void bench_earlier_finish(struct bench_earlier *earlier);
 struct bench_batch {
     uint32_t n_sequences; /* at most LLM_MAX_SEQUENCES */
     uint32_t depth, n_decode, vocab;
+    struct llm_sampling sampling;
+    bool logits_to_host; /* instead of drawing: every step's go there, and nothing else is done */
 };
 
 /* *ret_tps: tokens per second of all sequences, for each of reps repetitions. */

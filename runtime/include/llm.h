@@ -180,6 +180,15 @@ uint32_t llm_session_max_batch(const struct llm_session *session);
 #define LLM_AHEAD_MAX     8
 #define LLM_AHEAD_DEFAULT 4
 
+/*
+ * As llm_sessions_step(), and draw the token after each: as how[i] says, the token of steps[i] (how
+ * many were drawn for that answer before), into ret_ids[i]. A Vulkan device draws them itself and
+ * no logits travel. ret_ids may be ids. Errors: those, those of how; -EDOM logits are not numbers.
+ */
+int llm_sessions_draw(struct llm_session *const *sessions, const int32_t *ids, uint32_t n,
+                      const struct llm_sampling *how, const uint32_t *steps, int32_t *ret_ids,
+                      struct err *err);
+
 enum llm_finish {
     LLM_FINISH_STOP,   /* an end token or a stop string */
     LLM_FINISH_LENGTH, /* max_tokens or the context is full */

@@ -134,6 +134,7 @@ const struct backend_ops vulkan_backend = {
     .decode_submit = vk_decode_submit,
     .decode_collect = vk_decode_collect,
     .forward_many = vk_forward_many,
+    .draw_many = vk_draw_many,
     .profile = vk_profile,
     .read_speed = vk_read_speed,
     .op = vk_op,

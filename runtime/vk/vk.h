@@ -480,10 +480,15 @@ void vk_steps_finish(struct backend_state *state);
 struct vk_many {
     struct vk_attend_pipelines attend;
     struct backend_state *state; /* without a timeline */
+    struct vk_sampler sampler;   /* STEP_ROWS_MAX rows; made on first use */
+    struct vkc_buffer unused;    /* where its tokens go besides the ring */
+    struct vk_recording draws[VK_N_BATCHES][VK_SAMPLE_KINDS];
 };
 
 int vk_forward_many(struct backend_state *const *states, const int32_t *ids, const uint32_t *pos,
                     uint32_t n, float *logits, struct err *err);
+int vk_draw_many(struct backend_state *const *states, const struct backend_decode *from, uint32_t n,
+                 int32_t *ret_ids, struct err *err);
 void vk_many_destroy(struct vk_many *many); /* accepts NULL */
 
 /* op.c */

@@ -98,12 +98,37 @@ static void decode_alone(struct llm_engine *engine, struct line *lines, float *l
     }
 }
 
+/* The same step with other sessions that have the same timelines, where the backend draws the
+ * tokens: in ways that come to the best one. */
+static void draw(struct llm_session *const *sessions, const int32_t *ids, uint32_t n, int at,
+                 const float *logits, size_t vocab)
+{
+    struct llm_sampling how[N];
+    uint32_t steps[N];
+    int32_t drawn[N];
+    struct err err = {""};
+    for (uint32_t i = 0; i < n; i++) {
+        bool greedy = at % 2 || i % 3 == 0;
+        how[i] = (struct llm_sampling){.temperature = greedy ? 0 : 0.7f,
+                                       .top_k = i % 3 == 1 ? 1 : 0,
+                                       .top_p = i % 3 == 2 ? 1e-6f : 1,
+                                       .repetition_penalty = 1,
+                                       .seed = i};
+        steps[i] = (uint32_t)at;
+    }
+    memcpy(drawn, ids, n * sizeof *ids);
+    must(llm_sessions_draw(sessions, drawn, n, how, steps, drawn, &err), &err);
+    for (uint32_t i = 0; i < n; i++) {
+        CHECK_EQ(drawn[i], largest(logits + i * vocab, vocab));
+    }
+}
+
 /* A step for those lines whose turn it is: the first tokens come one line after the other, and the
  * lines end in another order than they began. Returns the number of near ties. */
-static int step(struct llm_session *const *sessions, const struct line *lines, int at,
-                float *logits, size_t vocab, bool *ret_any)
+static int step(struct llm_session *const *sessions, struct llm_session *const *twins,
+                const struct line *lines, int at, float *logits, size_t vocab, bool *ret_any)
 {
-    struct llm_session *which[N];
+    struct llm_session *which[N], *drawing[N];
     int32_t ids[N], wanted[N];
     struct err err = {""};
     uint32_t n = 0;
@@ -112,6 +137,7 @@ static int step(struct llm_session *const *sessions, const struct line *lines, i
         int first = i == 2 ? 5 : 0, k = at - first, last = i == 4 ? 7 : N_NEW - 1;
         if (k >= 0 && k < last) {
             which[n] = sessions[i];
+            drawing[n] = twins[i];
             ids[n] = lines[i].ids[lines[i].n_prompt + (size_t)k];
             wanted[n++] = lines[i].ids[lines[i].n_prompt + (size_t)k + 1];
         }
@@ -121,6 +147,7 @@ static int step(struct llm_session *const *sessions, const struct line *lines, i
         return 0;
     }
     must(llm_sessions_step(which, ids, n, logits, &err), &err);
+    draw(drawing, ids, n, at, logits, vocab);
     for (uint32_t i = 0; i < n; i++) {
         const float *row = logits + i * vocab;
         int32_t got = largest(row, vocab);
@@ -160,7 +187,14 @@ static void test_refusals(struct llm_engine *engine, const char *backend, float 
     must(llm_sessions_step(sessions, ids, 2, NULL, &err), &err);
     must(llm_sessions_step(sessions, ids, 2, logits, &err), &err);
     CHECK_EQ(llm_sessions_step(sessions, ids, 2, logits, &err), -E2BIG);
+    const struct llm_sampling greedy = {.top_p = 1, .repetition_penalty = 1}, bad = {.top_p = 2};
+    const struct llm_sampling how[2] = {greedy, bad};
+    const uint32_t steps[2] = {0, 0};
+    int32_t drawn[2];
+    CHECK_EQ(llm_sessions_draw(sessions, ids, 2, how, steps, drawn, &err), -E2BIG);
     CHECK(strstr(err.text, "sequence 0") && strstr(err.text, "full"));
+    CHECK_EQ(llm_sessions_draw(sessions + 1, ids, 1, how + 1, steps, drawn, &err), -EINVAL);
+    CHECK(strstr(err.text, "top_p"));
 
     /* What was refused is not in the timeline, and what was not is. */
     const int32_t timeline[] = {5, 5, 5, 7};
@@ -184,26 +218,30 @@ int main(int argc, char **argv)
     static struct line lines[N];
     struct llm_engine *engine = open_engine(argv[1]);
     struct llm_engine_info info;
-    struct llm_session *sessions[N];
+    struct llm_session *sessions[2 * N];
     struct err err = {""};
     llm_engine_info(engine, &info);
     float *logits = malloc((size_t)N * info.vocab * sizeof *logits);
     CHECK(logits);
     decode_alone(engine, lines, logits);
-    for (int i = 0; i < N; i++) {
+    for (int i = 0; i < 2 * N; i++) {
+        const struct line *line = &lines[i % N];
         must(llm_session_create(engine, CONTEXT, &err, &sessions[i]), &err);
-        must(llm_session_sync(sessions[i], lines[i].ids, lines[i].n_prompt, NULL, NULL, NULL, &err,
-                              NULL),
+        must(llm_session_sync(sessions[i], line->ids, line->n_prompt, NULL, NULL, NULL, &err, NULL),
              &err);
     }
     bool any = true;
     int ties = 0;
     for (int at = 0; any; at++) {
-        ties += step(sessions, lines, at, logits, info.vocab, &any);
+        ties += step(sessions, sessions + N, lines, at, logits, info.vocab, &any);
     }
+    size_t reused, n_line = lines[0].n_prompt + N_NEW;
+    must(llm_session_sync(sessions[N], lines[0].ids, n_line, NULL, NULL, NULL, &err, &reused),
+         &err);
+    CHECK_EQ(reused, n_line - 1);
     printf("%s: %d sequences of %d tokens, together as alone, %d near ties\n", argv[1], N, N_NEW,
            ties);
-    for (int i = 0; i < N; i++) {
+    for (int i = 0; i < 2 * N; i++) {
         llm_session_destroy(sessions[i]);
     }
     test_refusals(engine, argv[1], logits);
