@@ -32,10 +32,11 @@ struct conformance_tolerances {
 
 /*
  * Run the suite; prints a line per model and, for a failure, operation, model and difference.
- * quick: a few models only, for slow set-ups (sanitizers). Returns the number of failures, or a
+ * quick: a few models only, for slow set-ups (sanitizers). n_sequences: that decode
+ * together, 16 to 32, or 0 for none. Returns the number of failures, or a
  * negative errno if the backend could not be opened (-ENODEV: the caller may skip).
  */
 int conformance_run(const struct backend_ops *ops, const struct backend_params *params,
-                    const struct conformance_tolerances *tol, bool quick);
+                    const struct conformance_tolerances *tol, bool quick, uint32_t n_sequences);
 
 #endif

@@ -45,7 +45,7 @@ static int run_level(int level, uint32_t n_threads, bool quick)
     const struct backend_params params = {.n_threads = n_threads};
     int fds = count_fds(NULL);
     cpu_isa_force(levels[level].isa);
-    int r = conformance_run(&cpu_backend, &params, &tolerances, quick);
+    int r = conformance_run(&cpu_backend, &params, &tolerances, quick, 32);
     CHECK(r >= 0);
     CHECK_EQ(count_fds(NULL), fds);
     return r;

@@ -9,5 +9,5 @@ int main(void)
 {
     const struct backend_params params = {.n_threads = 1};
     const struct conformance_tolerances exact = {0}; /* the same arithmetic in the same order */
-    return conformance_run(&reference_backend, &params, &exact, true) == 0 ? 0 : 1;
+    return conformance_run(&reference_backend, &params, &exact, true, 32) == 0 ? 0 : 1;
 }

@@ -25,7 +25,7 @@ set_tests_properties(vkc_test vk_tune_test vk_few_test vk_sample_test vk_steps_t
 
 # Again, with every address that a shader uses checked by the validation layer (several times
 # slower).
-add_test(NAME conformance_vulkan_addresses COMMAND conformance_vulkan --quick)
+add_test(NAME conformance_vulkan_addresses COMMAND conformance_vulkan --quick --no-sequences)
 add_test(NAME vk_steps_addresses COMMAND vk_steps_test)
 set_tests_properties(conformance_vulkan_addresses vk_steps_addresses PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 600
     LABELS engine ENVIRONMENT
