@@ -647,7 +647,7 @@ static void run_variant(struct run *run, const struct variant *v, bool with_long
     test_ops(run);
     test_batching(run);
     test_short_context(run);
-    if (v->flags & QUICK) {
+    if (run->n_sequences && (v->flags & QUICK)) {
         test_many(run);
     }
     if (with_long) {
