@@ -169,7 +169,9 @@ int main(int argc, char **argv)
      * 1e-3 to 3e-3 of the output, and ten times that in the heads with the outliers. Against a
      * reference that also rounds its cache, the same runs agree within 7e-5. The batches of one run
      * round alike, whatever their size, but one token at a time does not (see above): then a key
-     * may round to the f16 beside it, which is 5e-4 of it.
+     * may round to the f16 beside it, which is 5e-4 of it. Where integer dot products serve several
+     * tokens too (few.comp), the same happens to a prompt's keys against the reference: logits are
+     * off by 3e-3 to 4e-3 all together, and a single one of 27 000 by 0.08 of their size.
      */
     const struct conformance_tolerances plain = {
         .vector = 3e-6,
@@ -177,7 +179,7 @@ int main(int argc, char **argv)
         .matmul_float = 3e-6,
         .matmul_quant = 8e-5,
         .logits_float = 1e-2,
-        .logits_quant = 1e-2,
+        .logits_quant = 2e-2,
         .repeat_float = 2e-4,
         .repeat_quant = 4e-3,
     };
