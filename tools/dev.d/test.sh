@@ -9,8 +9,8 @@
 
 LOGS=build/test-logs
 FUZZ_SECONDS=30
-# Not with ThreadSanitizer: lavapipe, whose threads are not built for it, and what has one thread.
-TSAN_EXCLUDE='vulkan|vkc|vk_tune|reference'
+# Not with ThreadSanitizer: lavapipe and the validation layer, which are not built for it, and what has one thread.
+TSAN_EXCLUDE='vulkan|vkc|vk_|kept|ahead|reference'
 
 n_passed=0
 n_failed=0
