@@ -20,7 +20,7 @@
 #define RUNS           5  /* of which the fastest counts */
 #define CANDIDATES     24
 #define WARM_NS        1500000000u
-#define TUNE_NS        18000000000u /* for everything; what is left over is measured another time */
+#define TUNE_NS        18000000000u /* then no further shape is begun: the next start goes on */
 #define TUNE_MIN_BYTES (256u << 10) /* smaller ones cost a barrier, however they are read */
 
 /* One shape's measuring: the same matrix of several layers, one after the other. */
