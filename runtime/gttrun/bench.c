@@ -194,7 +194,8 @@ static bool note_cpu(void *data)
 
 /* Generate, as for an answer: n_decode tokens after the first one. */
 static int time_decode(struct llm_session *session, const struct bench_options *o, int32_t *ids,
-                       double *ret_seconds, double *ret_cpu, struct err *err)
+                       double *ret_seconds, double *ret_cpu, uint64_t *ret_first_ns,
+                       struct err *err)
 {
     if (o->n_decode == 0) {
         return 0;
@@ -223,6 +224,7 @@ static int time_decode(struct llm_session *session, const struct bench_options *
     }
     *ret_cpu = cpu_seconds() - clock.cpu_start;
     *ret_seconds = (double)result.decode_ns * 1e-9;
+    *ret_first_ns = result.first_token_ns;
     llm_result_finish(&result);
     return 0;
 }
@@ -258,6 +260,7 @@ static int measure(struct llm_engine *engine, const struct bench_options *o,
     for (uint32_t rep = 0; r == 0 && rep <= o->reps; rep++) {
         /* repetition 0 warms up: page tables, clocks, command buffers */
         double tps = 0, rep_wall = 0, rep_cpu = 0;
+        uint64_t first_ns = 0;
         if (o->depth) {
             r = llm_session_sync(session, ids, o->depth, NULL, NULL, NULL, err, NULL);
         }
@@ -265,7 +268,10 @@ static int measure(struct llm_engine *engine, const struct bench_options *o,
             r = time_prefill(session, o, ids, logits, &tps, err);
         }
         if (r == 0) {
-            r = time_decode(session, o, ids, &rep_wall, &rep_cpu, err);
+            r = time_decode(session, o, ids, &rep_wall, &rep_cpu, &first_ns, err);
+        }
+        if (rep == 0 && first_ns) {
+            ret->first_token_ms = (double)since_start_ns(first_ns) * 1e-6;
         }
         if (rep) {
             prefill[rep - 1] = tps;

@@ -88,6 +88,9 @@ void bench_print_text(const struct bench_result *r, const struct bench_earlier *
            info->backend, info->device, info->driver[0] ? ", " : "", info->driver);
     printf("weights: %s, %s, %.3f GB; %.3f GB read per token\n", info->source, info->memory,
            gigabytes((double)info->weight_bytes), gigabytes((double)info->bytes_per_token));
+    if (r->first_token_ms > 0) {
+        printf("first token %.0f ms after the start\n", r->first_token_ms);
+    }
     if (r->prefill.n_tokens) {
         printf("prefill %u at depth %u: %.1f tok/s (%.1f to %.1f, median of %u)\n",
                r->prefill.n_tokens, r->depth, r->prefill.tps, r->prefill.min, r->prefill.max,
@@ -201,6 +204,9 @@ int bench_print_json(const struct bench_result *r, const struct bench_earlier *e
                   "driver", info->driver, "weights", report_weights(info), "bytes_per_token",
                   (json_int_t)info->bytes_per_token, "depth", (int)r->depth, "repetitions",
                   (int)r->reps);
+    if (json && r->first_token_ms > 0) {
+        json_object_set_new(json, "first_token_ms", json_real(r->first_token_ms));
+    }
     if (json && r->prefill.n_tokens) {
         json_object_set_new(json, "prefill", json_speed(&r->prefill));
     }
