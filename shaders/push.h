@@ -298,11 +298,13 @@
     FLOAT eps;            \
     FLOAT query_scale;
 
-/* Reads n times 16 bytes. */
+/* Reads n times 16 bytes: each workgroup steps times READ_AT_ONCE of them per invocation. */
+#define READ_AT_ONCE 8
 #define READ_FIELDS   \
     ADDR(U32x4) data; \
     ADDR(U32W) sink;  \
-    UINT n;
+    UINT n;           \
+    UINT steps;
 
 /* h = gelu_tanh(gate) * up, gate_up [n, 2 * ffn] */
 #define GEGLU_FIELDS      \

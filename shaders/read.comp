@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* How fast the device reads: all of an array, for nothing. */
+/*
+ * How fast the device reads: all of an array, for nothing. In each step the workgroups read runs that
+ * lie next to each other, so that what is under way at a time is a window of a few MB that moves
+ * through memory: reading all over a large array at once costs more than the memory does.
+ */
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
@@ -7,20 +11,20 @@
 
 PUSH(READ_FIELDS);
 
-const uint AT_ONCE = 8; /* loads under way per invocation */
-
 void main()
 {
-    uint stride = gl_NumWorkGroups.x * WG;
+    const uint run = WG * READ_AT_ONCE;
+    uint first = gl_WorkGroupID.x * run + gl_LocalInvocationID.x;
     uvec4 sum = uvec4(0);
-    for (uint i = gl_GlobalInvocationID.x; i < p.n; i += AT_ONCE * stride) {
-        uvec4 x[AT_ONCE];
-        [[unroll]] for (uint u = 0; u < AT_ONCE; u++) {
-            x[u] = p.data.v[min(i + u * stride, p.n - 1)];
+    for (uint step = 0; step < p.steps; step++) {
+        uvec4 x[READ_AT_ONCE];
+        [[unroll]] for (uint u = 0; u < READ_AT_ONCE; u++) {
+            x[u] = p.data.v[min(first + u * WG, p.n - 1)];
         }
-        [[unroll]] for (uint u = 0; u < AT_ONCE; u++) {
+        [[unroll]] for (uint u = 0; u < READ_AT_ONCE; u++) {
             sum ^= x[u];
         }
+        first += gl_NumWorkGroups.x * run;
     }
     /* what a compiler cannot know to be false almost always */
     if ((sum.x ^ sum.y ^ sum.z ^ sum.w) == 0x9e3779b9u) {
