@@ -19,6 +19,7 @@
 #include "err.h"
 #include "keeper.h"
 #include "model.h"
+#include "start.h"
 
 struct backend;       /* a device with its compiled kernels */
 struct backend_model; /* weights made readable by that device */
@@ -30,9 +31,11 @@ struct backend_params {
     const char *cache_dir; /* for compiled kernels; NULL: no cache on disk */
     bool copy_weights;     /* Vulkan, for tests: copy the weights as a device with memory of its own
                               does, also where they could be read in place */
+    bool gpu_only;         /* Vulkan: -ENXIO if there is no usable device that is not a CPU */
     bool validate;         /* Vulkan: load the validation layers; a message from them is an error */
     void (*log)(void *log_data, const char *text); /* may be NULL; one line, no newline */
     void *log_data;
+    struct start *start; /* where the steps are noted; outlives the backend; may be NULL */
 };
 
 struct backend_info {
@@ -140,7 +143,8 @@ struct backend_kernel_time {
 struct backend_ops {
     const char *name;
 
-    /* -ENODEV: no such device, with what was looked for. On success *ret is the caller's. */
+    /* -ENODEV: no such device, with what was looked for. -ENXIO: see gpu_only. On success *ret is
+     * the caller's. */
     int (*open)(const struct backend_params *params, struct err *err, struct backend **ret);
     void (*close)(struct backend *backend); /* accepts NULL, as do unbind and state_destroy */
     void (*info)(const struct backend *backend, struct backend_info *ret);

@@ -7,29 +7,13 @@
 
 #include "log.h"
 #include "readspeed.h"
-#include "vk_devices.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Whether Vulkan has a device here that is no CPU and has what the backend needs. */
-static bool have_gpu(void)
-{
-    struct vk_device_desc *devices;
-    size_t n;
-    bool found = false;
-    if (vk_devices_list(NULL, &devices, &n) < 0) {
-        return false;
-    }
-    for (size_t i = 0; i < n; i++) {
-        found |= devices[i].missing[0] == '\0' && strcmp(devices[i].type, "cpu") != 0;
-    }
-    free(devices);
-    return found;
-}
-
+/* NULL for auto. */
 static int choose_backend(const struct llm_engine_params *params, struct err *err,
                           const struct backend_ops **ret)
 {
@@ -37,11 +21,7 @@ static int choose_backend(const struct llm_engine_params *params, struct err *er
                                                     &reference_backend};
     const char *name = params->backend ? params->backend : "auto";
     if (strcmp(name, "auto") == 0) {
-        bool gpu = have_gpu();
-        *ret = gpu ? &vulkan_backend : &cpu_backend;
-        if (!gpu) {
-            engine_log(params, "no usable Vulkan GPU found: the cpu backend is used");
-        }
+        *ret = NULL;
         return 0;
     }
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
@@ -87,6 +67,7 @@ static int open_text(struct llm_engine *engine, const struct llm_engine_params *
     return r;
 }
 
+/* A GPU if there is one, else the CPU, unless the caller has said which. */
 static int open_backend(struct llm_engine *engine, const struct llm_engine_params *params,
                         struct err *err)
 {
@@ -98,8 +79,20 @@ static int open_backend(struct llm_engine *engine, const struct llm_engine_param
         .validate = params->validate,
         .log = params->log,
         .log_data = params->data,
+        .start = &engine->start,
     };
-    int r = engine->ops->open(&backend_params, err, &engine->backend);
+    const struct backend_ops *ops = engine->ops;
+    if (!ops) {
+        ops = &vulkan_backend;
+        backend_params.gpu_only = true;
+    }
+    int r = ops->open(&backend_params, err, &engine->backend);
+    if (r == -ENXIO && backend_params.gpu_only) {
+        engine_log(params, "no usable Vulkan GPU found: the cpu backend is used");
+        ops = &cpu_backend;
+        r = ops->open(&backend_params, err, &engine->backend);
+    }
+    engine->ops = ops;
     if (r == 0) {
         engine->ops->info(engine->backend, &engine->info);
         engine->max_batch = engine->info.max_batch;
@@ -121,16 +114,20 @@ int llm_engine_open(const struct llm_engine_params *params, struct err *err,
     if (!engine) {
         return err_set(err, -ENOMEM, "out of memory");
     }
+    start_done(&engine->start, START_BEGUN);
     name_model(engine, params);
     int r = choose_backend(params, err, &engine->ops);
     if (r == 0) {
         r = open_text(engine, params, &config, err);
+        start_done(&engine->start, START_TEXT);
     }
     if (r == 0) {
         r = open_backend(engine, params, err);
+        start_done(&engine->start, START_DEVICE);
     }
     if (r == 0) {
         r = weights_open(&engine->weights, params, &config, err, &engine->model);
+        start_done(&engine->start, START_POOL);
     }
     if (r == 0) {
         r = engine->ops->bind(engine->backend, &engine->model, err, &engine->bound, &engine->path);
@@ -180,6 +177,7 @@ void llm_engine_info(const struct llm_engine *engine, struct llm_engine_info *re
         .vocab = engine->model.config.vocab,
         .max_pos = engine->model.config.max_pos,
         .draws_ahead = engine->ops->decode_start != NULL,
+        .start = engine->start,
     };
     struct weight_start start;
     if (engine->ops->weight_start && engine->ops->weight_start(engine->bound, &start)) {

@@ -19,6 +19,7 @@ struct llm_engine {
     enum weight_path path;
     uint32_t max_batch;
     char model_id[128];
+    struct start start;
 };
 
 struct llm_engine *session_engine(struct llm_session *session);

@@ -53,6 +53,7 @@ int llm_session_create(struct llm_engine *engine, uint32_t max_pos, struct err *
         llm_session_destroy(session);
         return r;
     }
+    start_done(&engine->start, START_STATE);
     *ret = session;
     return 0;
 }

@@ -270,8 +270,8 @@ static int measure(struct llm_engine *engine, const struct bench_options *o,
         if (r == 0) {
             r = time_decode(session, o, ids, &rep_wall, &rep_cpu, &first_ns, err);
         }
-        if (rep == 0 && first_ns) {
-            ret->first_token_ms = (double)since_start_ns(first_ns) * 1e-6;
+        if (rep == 0) {
+            ret->first_token_ns = first_ns;
         }
         if (rep) {
             prefill[rep - 1] = tps;
@@ -280,6 +280,7 @@ static int measure(struct llm_engine *engine, const struct bench_options *o,
             cpu += rep_cpu;
         }
     }
+    llm_engine_info(engine, &ret->info); /* with the whole start */
     if (r == 0) {
         ret->prefill = speed_of(o->n_prefill, prefill, o->reps);
         ret->decode = speed_of(o->n_decode, decode, o->reps);

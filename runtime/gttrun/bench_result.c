@@ -13,6 +13,11 @@ static double gigabytes(double bytes)
     return bytes * 1e-9;
 }
 
+static double first_token_ms(const struct bench_result *r)
+{
+    return (double)since_start_ns(r->first_token_ns) * 1e-6;
+}
+
 static double decode_bps(const struct bench_result *r)
 {
     return r->decode.tps * (double)r->info.bytes_per_token;
@@ -88,8 +93,8 @@ void bench_print_text(const struct bench_result *r, const struct bench_earlier *
            info->backend, info->device, info->driver[0] ? ", " : "", info->driver);
     printf("weights: %s, %s, %.3f GB; %.3f GB read per token\n", info->source, info->memory,
            gigabytes((double)info->weight_bytes), gigabytes((double)info->bytes_per_token));
-    if (r->first_token_ms > 0) {
-        printf("first token %.0f ms after the start\n", r->first_token_ms);
+    if (r->first_token_ns) {
+        printf("first token %.0f ms after the start\n", first_token_ms(r));
     }
     if (r->prefill.n_tokens) {
         printf("prefill %u at depth %u: %.1f tok/s (%.1f to %.1f, median of %u)\n",
@@ -204,8 +209,11 @@ int bench_print_json(const struct bench_result *r, const struct bench_earlier *e
                   "driver", info->driver, "weights", report_weights(info), "bytes_per_token",
                   (json_int_t)info->bytes_per_token, "depth", (int)r->depth, "repetitions",
                   (int)r->reps);
-    if (json && r->first_token_ms > 0) {
-        json_object_set_new(json, "first_token_ms", json_real(r->first_token_ms));
+    if (json) {
+        json_object_set_new(json, "start_ms", report_start(&info->start, r->first_token_ns));
+    }
+    if (json && r->first_token_ns) {
+        json_object_set_new(json, "first_token_ms", json_real(first_token_ms(r)));
     }
     if (json && r->prefill.n_tokens) {
         json_object_set_new(json, "prefill", json_speed(&r->prefill));

@@ -26,9 +26,9 @@ struct bench_profile {
 struct bench_result {
     struct llm_engine_info info;
     uint32_t depth, reps;
-    bool sampled;          /* tokens were drawn, not just the best taken */
-    uint32_t n_ahead;      /* tokens in flight on a device that draws them; 0: drawn on the host */
-    double first_token_ms; /* from the process's start, with all that comes before; 0: none */
+    bool sampled;     /* tokens were drawn, not just the best taken */
+    uint32_t n_ahead; /* tokens in flight on a device that draws them; 0: drawn on the host */
+    uint64_t first_token_ns; /* see llm_result; of the first repetition; 0: none */
     struct bench_speed prefill, decode;
     struct bench_speed batch; /* n_tokens for each of n_sequences; tokens per second of all */
     uint32_t n_sequences;

@@ -43,6 +43,23 @@ json_t *report_weights(const struct llm_engine_info *info)
                      device_copy_json(info));
 }
 
+static void add_ms(json_t *json, const char *name, uint64_t when_ns)
+{
+    if (json && when_ns) {
+        json_object_set_new(json, name, json_real((double)since_start_ns(when_ns) * 1e-6));
+    }
+}
+
+json_t *report_start(const struct start *start, uint64_t first_token_ns)
+{
+    json_t *json = json_object();
+    for (int step = 0; step < START_STEPS; step++) {
+        add_ms(json, start_step_text((enum start_step)step), start->done_ns[step]);
+    }
+    add_ms(json, "first_token", first_token_ns);
+    return json;
+}
+
 int report_print(json_t *json, struct err *err)
 {
     if (!json) {
@@ -64,15 +81,16 @@ int report_chat(const struct llm_engine *engine, const int32_t *prompt, size_t n
     llm_engine_info(engine, &info);
     double first_ms =
         result->first_token_ns ? (double)since_start_ns(result->first_token_ns) * 1e-6 : 0;
-    return report_print(json_pack("{s:s%, s:o, s:o, s:s, s:{s:f, s:f, s:f}, s:o, s:s, s:s}", "text",
-                                  result->text, result->text_size, "ids",
+    return report_print(json_pack("{s:s%, s:o, s:o, s:s, s:{s:f, s:f, s:f}, s:o, s:s, s:s, s:o}",
+                                  "text", result->text, result->text_size, "ids",
                                   ids_json(result->ids, result->n_ids), "prompt_ids",
                                   ids_json(prompt, n_prompt), "finish", finish[result->finish],
                                   "timings", "first_token_ms", first_ms, "prefill_tps",
                                   per_second(n_prompt - result->n_reused, result->prefill_ns),
                                   "decode_tps", per_second(n_decoded(result), result->decode_ns),
                                   "weights", report_weights(&info), "backend", info.backend,
-                                  "device", info.device),
+                                  "device", info.device, "start_ms",
+                                  report_start(&info.start, result->first_token_ns)),
                         err);
 }
 

@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "err.h"
+#include "start.h"
 #include "tokenizer.h"
 
 struct llm_engine;
@@ -67,8 +68,9 @@ struct llm_engine_info {
     uint64_t weight_bytes;    /* size of the image */
     uint64_t bytes_per_token; /* what decoding one token reads */
     uint32_t vocab;
-    uint32_t max_pos; /* the model's own limit */
-    bool draws_ahead; /* the backend draws tokens itself: llm_request.n_ahead */
+    uint32_t max_pos;   /* the model's own limit */
+    bool draws_ahead;   /* the backend draws tokens itself: llm_request.n_ahead */
+    struct start start; /* when its steps so far were done */
 };
 
 /*

@@ -46,6 +46,15 @@ static struct vk_tuning tune(const struct vkc_physical *physical)
     };
 }
 
+static bool has_gpu(const struct vkc_physical *list, uint32_t n)
+{
+    bool found = false;
+    for (uint32_t i = 0; i < n; i++) {
+        found |= !list[i].missing[0] && list[i].props.deviceType != VK_PHYSICAL_DEVICE_TYPE_CPU;
+    }
+    return found;
+}
+
 static int open_device(struct backend *backend, const struct backend_params *params,
                        struct err *err)
 {
@@ -53,9 +62,12 @@ static int open_device(struct backend *backend, const struct backend_params *par
     uint32_t n = 0, index;
     int r = vkc_physical_list(backend->instance, err, &list, &n);
     if (r < 0) {
-        return r;
+        return params->gpu_only ? -ENXIO : r;
     }
-    r = vkc_physical_choose(list, n, params->device, err, &index);
+    r = params->gpu_only && !has_gpu(list, n)
+            ? err_set(err, -ENXIO, "no usable Vulkan GPU")
+            : vkc_physical_choose(list, n, params->device, err, &index);
+    start_done(params->start, START_INSTANCE);
     if (r == 0) {
         backend->tuning = tune(&list[index]);
         r = vkc_device_create(backend->instance, &list[index], params->cache_dir, err,
@@ -85,9 +97,11 @@ static int vk_open(const struct backend_params *params, struct err *err, struct 
         return err_set(err, -ENOMEM, "no memory for the Vulkan backend");
     }
     backend->copy_weights = params->copy_weights;
+    backend->start = params->start;
     struct vkc_params vkc = {params->validate, params->log, params->log_data};
     int r = vkc_instance_create(&vkc, err, &backend->instance);
     if (r < 0) {
+        r = params->gpu_only && r != -ENOENT ? -ENXIO : r;
         goto fail;
     }
     r = open_device(backend, params, err);

@@ -267,7 +267,8 @@ static int make_turns(struct backend_model *bm, struct err *err)
 /* The matrices' shapes that this device has not seen yet; a CPU is not worth it. */
 static int tune(struct backend_model *bm, struct err *err)
 {
-    if (bm->backend->device->physical.props.deviceType == VK_PHYSICAL_DEVICE_TYPE_CPU) {
+    if (bm->backend->device->physical.props.deviceType == VK_PHYSICAL_DEVICE_TYPE_CPU ||
+        !vk_tune_wanted(bm)) {
         return 0;
     }
     struct backend_state *state;
@@ -299,6 +300,7 @@ int vk_bind(struct backend *backend, const struct model *model, struct err *err,
     if (r < 0) {
         goto fail;
     }
+    start_done(backend->start, START_WEIGHTS);
     r = make_turns(bm, err);
     if (r < 0) {
         goto fail;
@@ -307,10 +309,12 @@ int vk_bind(struct backend *backend, const struct model *model, struct err *err,
     if (r < 0) {
         goto fail;
     }
+    start_done(backend->start, START_PIPELINES);
     r = tune(bm, err);
     if (r < 0) {
         goto fail;
     }
+    start_done(backend->start, START_TUNED);
     vkc_cache_save(backend->device);
     r = vkc_checked(backend->instance, 0, err);
     if (r < 0) {

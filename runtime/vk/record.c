@@ -467,6 +467,7 @@ int vk_recording_init(struct backend_state *state, uint32_t batch, enum logits_w
         vk_recording_finish(state, &recording);
         return r;
     }
+    start_done(state->bm->backend->start, START_RECORDED);
     *ret = recording;
     return 0;
 }

@@ -287,9 +287,8 @@ void vk_choices_load(struct backend *backend, const char *cache_dir)
 }
 
 /* The same matrix of the layers, as decode.c runs it. */
-static void gather(struct trial *trial, int which)
+static void gather(struct trial *trial, const struct model *model, int which)
 {
-    const struct model *model = trial->state->bm->model;
     uint32_t n = model->config.n_layers < LAYERS_MAX ? model->config.n_layers : LAYERS_MAX;
     for (uint32_t l = 0; l < n; l++) {
         const struct model_layer *layer = &model->layers[l];
@@ -303,6 +302,12 @@ static void gather(struct trial *trial, int which)
         vk_gemv_shape(trial->matrices[0], normed ? GEMV_ADD_NORM : GEMV_PLAIN, which == 2);
 }
 
+static bool is_wanted(const struct backend *backend, const struct trial *trial)
+{
+    return weight_bytes(trial->matrices[0]) >= TUNE_MIN_BYTES &&
+           vk_gemv_fits(backend, trial->matrices[0]) && !is_known(backend, &trial->shape);
+}
+
 /* The shapes that are new here, with their candidates compiled: nothing may idle the device while
  * they are measured. */
 static int prepare(struct backend_state *state, VkQueryPool timer, uint64_t end_ns,
@@ -314,11 +319,8 @@ static int prepare(struct backend_state *state, VkQueryPool timer, uint64_t end_
     for (int which = 0; which < N_MATRICES && r == 0 && now_ns() < end_ns; which++) {
         struct trial *trial = &trials[*ret_n];
         *trial = (struct trial){.state = state, .timer = timer};
-        gather(trial, which);
-        bool is_new = weight_bytes(trial->matrices[0]) >= TUNE_MIN_BYTES &&
-                      vk_gemv_fits(backend, trial->matrices[0]) &&
-                      !is_known(backend, &trial->shape);
-        if (is_new) {
+        gather(trial, state->bm->model, which);
+        if (is_wanted(backend, trial)) {
             trial->n = vk_gemv_candidates(backend, &trial->shape, trial->list, CANDIDATES);
             r = compile_all(trial, err);
             (*ret_n)++;
@@ -353,14 +355,22 @@ static int tune_gemv(struct backend_state *state, uint64_t end_ns, uint32_t *ret
     return r;
 }
 
+bool vk_tune_wanted(const struct backend_model *bm)
+{
+    bool wanted = vk_tune_gemm_wanted(bm);
+    for (int which = 0; which < N_MATRICES && !wanted; which++) {
+        struct trial trial = {0};
+        gather(&trial, bm->model, which);
+        wanted = is_wanted(bm->backend, &trial);
+    }
+    return wanted && bm->backend->device->physical.timestamp_bits > 0;
+}
+
 int vk_tune(struct backend_state *state, struct err *err)
 {
     struct backend *backend = state->bm->backend;
     uint64_t end_ns = now_ns() + TUNE_NS;
     uint32_t n_gemv = 0, n_gemm = 0;
-    if (backend->device->physical.timestamp_bits == 0) {
-        return 0;
-    }
     int r = tune_gemv(state, end_ns, &n_gemv, err);
     if (r == 0) {
         r = vk_tune_gemm(state, end_ns, &n_gemm, err);

@@ -170,6 +170,27 @@ static int tune_shape(const struct trial *trial, struct err *err)
     return r == 0 ? 0 : err_set(err, r, "no memory for a tuning");
 }
 
+static const struct weight *matrix_of(const struct model_layer *layer, int which)
+{
+    const struct weight *all[] = {&layer->qkv, &layer->attn_out, &layer->gate_up, &layer->down};
+    return all[which];
+}
+
+static bool is_wanted(const struct backend *backend, const struct weight *w)
+{
+    struct vk_gemm_shape shape = vk_gemm_shape(w);
+    return vk_gemm_fits(backend, w) && !vk_gemm_find(backend, &shape);
+}
+
+bool vk_tune_gemm_wanted(const struct backend_model *bm)
+{
+    bool wanted = false;
+    for (int which = 0; which < N_MATRICES; which++) {
+        wanted |= is_wanted(bm->backend, matrix_of(&bm->model->layers[0], which));
+    }
+    return wanted;
+}
+
 /* The same matrix of the layers, with its candidates compiled: nothing may idle the device while
  * they are measured. */
 static int prepare(struct trial *trial, int which, struct err *err)
@@ -179,12 +200,9 @@ static int prepare(struct trial *trial, int which, struct err *err)
     uint32_t n_layers = model->config.n_layers;
     trial->n_matrices = n_layers < LAYERS_MAX ? n_layers : LAYERS_MAX;
     for (uint32_t l = 0; l < trial->n_matrices; l++) {
-        const struct model_layer *layer = &model->layers[l];
-        const struct weight *all[] = {&layer->qkv, &layer->attn_out, &layer->gate_up, &layer->down};
-        trial->matrices[l] = all[which];
+        trial->matrices[l] = matrix_of(&model->layers[l], which);
     }
-    struct vk_gemm_shape shape = vk_gemm_shape(trial->matrices[0]);
-    if (!vk_gemm_fits(backend, trial->matrices[0]) || vk_gemm_find(backend, &shape)) {
+    if (!is_wanted(backend, trial->matrices[0])) {
         return 0;
     }
     trial->n = vk_gemm_candidates(backend, trial->matrices[0], trial->list, CANDIDATES);

@@ -79,6 +79,7 @@ struct backend {
     struct vkc_device *device;
     struct vk_tuning tuning;
     bool copy_weights;                  /* see backend_params */
+    struct start *start;                /* likewise */
     const struct weight_keeper *keeper; /* of the model bound last; borrowed; NULL: none */
     struct vk_gemv_choice *choices;     /* [n_choices], measured: tune.c */
     uint32_t n_choices;
@@ -220,6 +221,7 @@ int vk_record_gemm(struct backend_state *state, VkCommandBuffer cmd, const struc
 /* What was measured for a shape; NULL: nothing. */
 const struct vk_gemm_choice *vk_gemm_find(const struct backend *backend,
                                           const struct vk_gemm_shape *shape);
+bool vk_tune_gemm_wanted(const struct backend_model *bm);
 /* Measure shapes that were not measured before, until end_ns of CLOCK_MONOTONIC. */
 int vk_tune_gemm(struct backend_state *state, uint64_t end_ns, uint32_t *ret_n_new,
                  struct err *err);
@@ -239,8 +241,9 @@ void vk_record_flash(struct backend_state *state, VkCommandBuffer cmd, uint32_t 
 
 /* tune.c */
 
-/* Measure the shapes of a model that were not measured on this device before, and keep the result
- * beside the pipeline cache. state: any of the model's. */
+/* Whether a model has shapes that were not measured on this device before. */
+bool vk_tune_wanted(const struct backend_model *bm);
+/* Measure them, and keep the result beside the pipeline cache. state: any of the model's. */
 int vk_tune(struct backend_state *state, struct err *err);
 #define VK_CHOICES_NAME_SIZE 64
 /* The file's name: of this device and driver. */
