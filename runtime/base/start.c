@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/* The steps of a start: see start.h. */
+#include "start.h"
+
+#include <time.h>
+
+void start_done(struct start *start, enum start_step step)
+{
+    if (start && start->done_ns[step] == 0) {
+        struct timespec ts;
+        clock_gettime(CLOCK_MONOTONIC, &ts);
+        start->done_ns[step] = (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+    }
+}
+
+const char *start_step_text(enum start_step step)
+{
+    static const char *const text[] = {
+        [START_BEGUN] = "begun",       [START_TEXT] = "text",   [START_INSTANCE] = "instance",
+        [START_DEVICE] = "device",     [START_POOL] = "pool",   [START_PIPELINES] = "pipelines",
+        [START_WEIGHTS] = "weights",   [START_TUNED] = "tuned", [START_STATE] = "state",
+        [START_RECORDED] = "recorded",
+    };
+    return text[step];
+}
