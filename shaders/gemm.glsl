@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * y = x w^T for several tokens, by cooperative matrices: f16 tiles of w (dequantized on the way) and
- * of x in shared memory, sums in f32. A workgroup makes TILE_ROWS x TILE_TOKENS of y; a subgroup
- * WARP_ROWS x WARP_TOKENS of that. The next tiles are loaded into registers while the last are
- * multiplied; with two BUFFERS they are also stored while others still multiply.
+ * of x in shared memory, sums in f32. A workgroup makes TILE_ROWS x TILE_TOKENS of y, or a part of
+ * each sum, if z of the grid is more than one; a subgroup WARP_ROWS x WARP_TOKENS of that. The next
+ * tiles are loaded into registers while the last are multiplied; with two BUFFERS they are also
+ * stored while others still multiply. Workgroups of the same rows are neighbours in the grid, so
+ * that all but the first of them find the weights in a cache.
  *
- * Within a run of four along K, elements 1 and 2 have changed places in both tiles (int4 weights
- * come out of their words that way for free); a sum does not care. The includer says how many MATS
- * a subgroup makes of rows and of tokens.
+ * Within a run of four along K, elements 1 and 2 have changed places in x and in the tile of w (int4
+ * weights come out of their words that way for free); a sum does not care. The includer says how
+ * many MATS a subgroup makes of rows and of tokens.
  */
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
@@ -32,7 +34,7 @@ const uint TILE_BLOCKS = TILE_K / BLOCK;              /* of 16 bytes, in a row o
 const uint W_LOADS = TILE_ROWS * TILE_BLOCKS / WG;    /* per invocation */
 const uint X_CHUNKS = TILE_K / 8;                     /* of 16 bytes, in a row of the tile of x */
 const uint X_LOADS = TILE_TOKENS * X_CHUNKS / WG;
-const uint STRIDE = TILE_K / 4 + 2;                   /* of a row of a tile, in f16vec4 */
+const uint STRIDE = TILE_K / 8 + 1; /* of a row of a tile, in uvec4; odd, for the memory's banks */
 /* Matrices that a subgroup makes. Not specialized, and stored straight to memory: where a driver
  * cannot tell what indexes them, or they wait at barriers on their way out, it keeps them in memory
  * instead of registers, which was seen to be six times slower. */
@@ -46,8 +48,9 @@ const uint STEPS = COLS / TILE_K;
 const uint W_TILE = TILE_ROWS * STRIDE;
 const uint X_TILE = TILE_TOKENS * STRIDE;
 
-shared f16vec4 w_tile[BUFFERS * W_TILE];
-shared f16vec4 x_tile[BUFFERS * X_TILE];
+/* f16 in uvec4, so that they are read and written in 16 bytes at once. */
+shared uvec4 w_tile[BUFFERS * W_TILE];
+shared uvec4 x_tile[BUFFERS * X_TILE];
 
 uvec4 w_raw[W_LOADS], x_raw[X_LOADS];
 vec2 w_affine[W_LOADS];
@@ -69,31 +72,42 @@ void load(uint s)
     }
 }
 
-f16vec4 swapped(f16vec4 v)
-{
-    return v.xzyw;
-}
-
 /* Two nibbles of a word, 16 bits apart, as what they stand for: 1024 + q is 0x6400 | q in f16. */
-f16vec2 two(uint word, f16vec2 affine)
+uint two(uint word, f16vec2 affine)
 {
     f16vec2 q = unpackFloat2x16((word & 0x000f000fu) | 0x64006400u) - float16_t(AFFINE != 0 ? 1024.0 : 1032.0);
-    return AFFINE != 0 ? q * affine.x + affine.y : q * affine.x;
+    return packFloat2x16(AFFINE != 0 ? q * affine.x + affine.y : q * affine.x);
+}
+
+uvec4 eight(uint first, uint second, f16vec2 affine)
+{
+    return uvec4(two(first, affine), two(first >> 8, affine), two(second, affine), two(second >> 8, affine));
+}
+
+/* Four elements, 1 and 2 swapped. */
+uvec2 four(vec4 v)
+{
+    return uvec2(packFloat2x16(f16vec2(v.xz)), packFloat2x16(f16vec2(v.yw)));
 }
 
 void store_w(uint buffer_, uint at, uvec4 raw, vec2 affine)
 {
-    uint to = buffer_ * W_TILE + at / TILE_BLOCKS * STRIDE + at % TILE_BLOCKS * VECS;
+    uint to = buffer_ * W_TILE + at / TILE_BLOCKS * STRIDE + at % TILE_BLOCKS * BLOCK / 8;
     if (TYPE == WEIGHT_Q4) {
         f16vec2 a = f16vec2(affine);
-        [[unroll]] for (uint i = 0; i < 4; i++) {
-            w_tile[to + i] = f16vec4(two(raw[i], a), two(raw[i] >> 8, a));
-            w_tile[to + 4 + i] = f16vec4(two(raw[i] >> 4, a), two(raw[i] >> 12, a));
+        w_tile[to] = eight(raw.x, raw.y, a);
+        w_tile[to + 1] = eight(raw.z, raw.w, a);
+        w_tile[to + 2] = eight(raw.x >> 4, raw.y >> 4, a);
+        w_tile[to + 3] = eight(raw.z >> 4, raw.w >> 4, a);
+    } else if (BLOCK >= 8) {
+        [[unroll]] for (uint i = 0; i < VECS; i += 2) {
+            w_tile[to + i / 2] = uvec4(four(unpack(raw, affine, i)), four(unpack(raw, affine, i + 1)));
         }
     } else {
-        [[unroll]] for (uint i = 0; i < VECS; i++) {
-            w_tile[to + i] = swapped(f16vec4(unpack(raw, affine, i)));
-        }
+        uvec2 v = four(unpack(raw, affine, 0));
+        uint half_ = at % 2 * 2;
+        w_tile[to][half_] = v.x;
+        w_tile[to][half_ + 1] = v.y;
     }
 }
 
@@ -104,18 +118,15 @@ void store(uint buffer_)
     }
     [[unroll]] for (uint i = 0; i < X_LOADS; i++) {
         uint at = i * WG + gl_LocalInvocationID.x;
-        uint to = buffer_ * X_TILE + at / X_CHUNKS * STRIDE + at % X_CHUNKS * 2;
-        uvec4 v = x_raw[i];
-        x_tile[to] = swapped(f16vec4(unpackFloat2x16(v.x), unpackFloat2x16(v.y)));
-        x_tile[to + 1] = swapped(f16vec4(unpackFloat2x16(v.z), unpackFloat2x16(v.w)));
+        x_tile[buffer_ * X_TILE + at / X_CHUNKS * STRIDE + at % X_CHUNKS] = x_raw[i];
     }
 }
 
 void main()
 {
     n_tokens = p.step_p.n;
-    first_row = gl_WorkGroupID.x * TILE_ROWS;
-    first_token = gl_WorkGroupID.y * TILE_TOKENS;
+    first_token = gl_WorkGroupID.x * TILE_TOKENS;
+    first_row = p.first + gl_WorkGroupID.y * TILE_ROWS;
     if (first_token >= n_tokens) {
         return;
     }
@@ -127,41 +138,44 @@ void main()
     [[unroll]] for (uint i = 0; i < MATS_M * MATS_N; i++) {
         sums[i] = coopmat<float, gl_ScopeSubgroup, MAT_M, MAT_N, gl_MatrixUseAccumulator>(0.0);
     }
-    load(0);
+    uint begin = STEPS * gl_WorkGroupID.z / gl_NumWorkGroups.z;
+    uint end = STEPS * (gl_WorkGroupID.z + 1) / gl_NumWorkGroups.z;
+    load(begin);
     if (BUFFERS == 2) {
         store(0);
         barrier();
     }
-    for (uint s = 0; s < STEPS; s++) {
-        uint now = BUFFERS == 2 ? s % 2 : 0;
+    for (uint s = begin; s < end; s++) {
+        uint now = BUFFERS == 2 ? (s - begin) % 2 : 0;
         if (BUFFERS == 1) {
             barrier();
             store(0);
             barrier();
         }
-        if (s + 1 < STEPS) {
+        if (s + 1 < end) {
             load(s + 1);
         }
         [[unroll]] for (uint k = 0; k < TILE_K; k += MAT_K) {
             coopmat<float16_t, gl_ScopeSubgroup, MAT_M, MAT_K, gl_MatrixUseA> a[MATS_M];
             [[unroll]] for (uint m = 0; m < MATS_M; m++) {
-                coopMatLoad(a[m], w_tile, now * W_TILE + (warp_row + m * MAT_M) * STRIDE + k / 4, STRIDE,
+                coopMatLoad(a[m], w_tile, now * W_TILE + (warp_row + m * MAT_M) * STRIDE + k / 8, STRIDE,
                             gl_CooperativeMatrixLayoutRowMajor);
             }
             [[unroll]] for (uint n = 0; n < MATS_N; n++) {
                 coopmat<float16_t, gl_ScopeSubgroup, MAT_K, MAT_N, gl_MatrixUseB> b;
-                coopMatLoad(b, x_tile, now * X_TILE + (warp_token + n * MAT_N) * STRIDE + k / 4, STRIDE,
+                coopMatLoad(b, x_tile, now * X_TILE + (warp_token + n * MAT_N) * STRIDE + k / 8, STRIDE,
                             gl_CooperativeMatrixLayoutColumnMajor);
                 [[unroll]] for (uint m = 0; m < MATS_M; m++) {
                     sums[n * MATS_M + m] = coopMatMulAdd(a[m], b, sums[n * MATS_M + m]);
                 }
             }
         }
-        if (BUFFERS == 2 && s + 1 < STEPS) {
+        if (BUFFERS == 2 && s + 1 < end) {
             store(1 - now);
             barrier();
         }
     }
+    uint part = gl_WorkGroupID.z * p.part_floats;
     [[unroll]] for (uint n = 0; n < MATS_N; n++) {
         uint token = first_token + warp_token + n * MAT_N;
         if (token < n_tokens) { /* up to MAT_N - 1 more have room */
@@ -171,8 +185,8 @@ void main()
             [[unroll]] for (uint m = 0; m < MATS_M; m++) {
                 uint row = first_row + warp_row + m * MAT_M;
                 if (row < p.rows) {
-                    coopMatStore(sums[n * MATS_M + m] * power, p.y.v, token * p.rows + row, p.rows,
-                                 gl_CooperativeMatrixLayoutColumnMajor);
+                    coopMatStore(sums[n * MATS_M + m] * power, p.y.v, part + token * p.y_rows + row - p.first,
+                                 p.y_rows, gl_CooperativeMatrixLayoutColumnMajor);
                 }
             }
         }

@@ -178,7 +178,7 @@
     UINT units;
 
 /* half[t] = f16 of x[t] * 2^-e, power[t][POWER_COPIES] = 2^e: so that the largest is far from f16's
- * limit. */
+ * limit. Elements 1 and 2 of four are swapped: see gemm.glsl. */
 #define TO_HALF_FIELDS  \
     ADDR(F32x4R) x;     \
     ADDR(U32x2W) half_; \
@@ -186,8 +186,10 @@
     ADDR(Step) step_p;  \
     UINT width;
 
-/* y[t][r] = power[t] * sum over k of w[r][k] * x[t][k], x f16; rows beyond the last token's are
- * written up to a multiple of 16. */
+/* y[part][t][r - first] = power[t] * sum over a part of k of w[r][k] * x[t][k], x as TO_HALF_FIELDS
+ * has it, r from first to rows; rows of y beyond the last token's are written up to a multiple
+ * of 16.
+ */
 #define GEMM_FIELDS    \
     ADDR(U32x4) data;  \
     ADDR(U32) scale;   \
@@ -196,7 +198,22 @@
     ADDR(F32R) power;  \
     ADDR(F32) y;       \
     ADDR(Step) step_p; \
-    UINT rows;
+    UINT first;        \
+    UINT rows;         \
+    UINT y_rows;       \
+    UINT part_floats;
+
+/* y[t][first + r] = sum over parts of parts[part][t][r], r below n_rows; first and the numbers of
+ * rows in vec4. */
+#define SUM_PARTS_FIELDS \
+    ADDR(F32x4R) parts;  \
+    ADDR(F32x4) y;       \
+    ADDR(Step) step_p;   \
+    UINT first;          \
+    UINT n_rows;         \
+    UINT y_rows;         \
+    UINT part_vecs;      \
+    UINT n_parts;
 
 /* x[t] = w[ids[t]] * factor */
 #define EMBED_FIELDS   \
@@ -370,6 +387,9 @@ struct push_to_half {
 };
 struct push_gemm {
     GEMM_FIELDS
+};
+struct push_sum_parts {
+    SUM_PARTS_FIELDS
 };
 struct push_embed {
     EMBED_FIELDS

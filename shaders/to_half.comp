@@ -2,7 +2,7 @@
 /*
  * Activations as gemm.comp multiplies them: f16, each token scaled by a power of two so that its
  * largest element is within (1/2, 1] of 2^14. Gemma 3's activations exceed f16 by orders of
- * magnitude. One workgroup per token.
+ * magnitude. Elements 1 and 2 of four are swapped, as gemm.glsl wants them. One workgroup per token.
  */
 #version 460
 #extension GL_GOOGLE_include_directive : require
@@ -28,7 +28,7 @@ void main()
     float down = ldexp(1.0, clamp(14 - e, -126, 126));
     for (uint i = gl_LocalInvocationID.x; i < vecs; i += WG) {
         vec4 x = p.x.v[first + i] * down;
-        p.half_.v[first + i] = uvec2(packHalf2x16(x.xy), packHalf2x16(x.zw));
+        p.half_.v[first + i] = uvec2(packHalf2x16(x.xz), packHalf2x16(x.yw));
     }
     for (uint i = gl_LocalInvocationID.x; i < POWER_COPIES; i += WG) {
         p.power.v[token * POWER_COPIES + i] = ldexp(1.0, -clamp(14 - e, -126, 126));

@@ -16,6 +16,11 @@ static uint32_t warps(const struct vkc_physical *physical, const struct vk_gemm_
            (t->tokens / (t->mats * physical->coopmat.n));
 }
 
+static uint32_t div_up(uint32_t a, uint32_t b)
+{
+    return (a + b - 1) / b;
+}
+
 static uint32_t shared_bytes(const struct vk_gemm_tiles *t)
 {
     return (t->rows + t->tokens) * (t->k + 8) * 2 * t->buffers;
@@ -37,7 +42,7 @@ static bool suits(const struct vkc_physical *physical, const struct weight *w,
            wg <= physical->props.limits.maxComputeWorkGroupInvocations;
 }
 
-struct vk_gemm_shape vk_gemm_shape(const struct weight *w)
+struct vk_gemm_shape vk_gemm_shape(const struct weight *w, uint32_t batch)
 {
     return (struct vk_gemm_shape){
         .type = w->type,
@@ -45,47 +50,61 @@ struct vk_gemm_shape vk_gemm_shape(const struct weight *w)
         .group = w->group ? w->group : 32,
         .cols = w->cols,
         .rows = w->rows,
+        .batch = batch <= 32           ? 32
+                 : batch <= VK_ALL_MAX ? VK_ALL_MAX
+                                       : VK_BATCH_MAX,
     };
 }
 
-/* Large tiles read less; with small matrices they would leave most of the device idle, so those
- * that do not fill it come last. */
-uint32_t vk_gemm_candidates(const struct backend *backend, const struct weight *w,
+/* Of many tokens, large tiles read less: they are bound by the matrix units and shared memory. Of
+ * few, the weights are to be read by as many workgroups as can wait for them at once. */
+static const struct vk_gemm_tiles for_many[] = {
+    {128, 128, 64, GEMM_MATS, 1, VK_SPLIT_TAIL},     {128, 128, 32, GEMM_MATS, 2, VK_SPLIT_TAIL},
+    {256, 128, 32, GEMM_MATS, 1, VK_SPLIT_TAIL},     {128, 256, 32, GEMM_MATS, 1, VK_SPLIT_TAIL},
+    {64, 128, 64, GEMM_MATS, 1, VK_SPLIT_TAIL},      {64, 128, 32, GEMM_MATS, 2, VK_SPLIT_TAIL},
+    {64, 64, 64, GEMM_SMALL_MATS, 2, VK_SPLIT_TAIL}, {128, 128, 32, GEMM_MATS, 1, VK_SPLIT_TAIL},
+    {32, 32, 32, GEMM_SMALL_MATS, 1, VK_SPLIT_TAIL},
+};
+static const struct vk_gemm_tiles for_few[] = {
+    {64, 64, 128, GEMM_SMALL_MATS, 1, VK_SPLIT_TAIL},
+    {64, 64, 64, GEMM_SMALL_MATS, 2, VK_SPLIT_TAIL},
+    {32, 32, 32, GEMM_SMALL_MATS, 1, VK_SPLIT_TAIL},
+};
+static const struct vk_gemm_tiles for_fewer[] = {
+    {64, 32, 128, GEMM_SMALL_MATS, 1, VK_SPLIT_TAIL},
+    {64, 32, 64, GEMM_SMALL_MATS, 2, VK_SPLIT_TAIL},
+    {32, 32, 32, GEMM_SMALL_MATS, 1, VK_SPLIT_TAIL},
+};
+
+uint32_t vk_gemm_candidates(const struct backend *backend, const struct weight *w, uint32_t batch,
                             struct vk_gemm_tiles *ret, uint32_t cap)
 {
-    static const struct vk_gemm_tiles all[] = {
-        {128, 128, 32, GEMM_MATS, 1},     {128, 128, 32, GEMM_MATS, 2},
-        {128, 256, 32, GEMM_MATS, 1},     {128, 128, 64, GEMM_MATS, 1},
-        {64, 64, 64, GEMM_SMALL_MATS, 1}, {64, 64, 64, GEMM_SMALL_MATS, 2},
-        {64, 128, 32, GEMM_MATS, 2},      {64, 64, 32, GEMM_MATS, 1},
-        {32, 32, 32, GEMM_SMALL_MATS, 1},
-    };
     const struct vkc_physical *physical = &backend->device->physical;
-    uint32_t n = 0;
+    const struct vk_gemm_tiles *all = for_many;
+    uint32_t n_all = ARRAY_SIZE(for_many), n = 0;
+    if (batch <= VK_ALL_MAX) {
+        all = batch <= 32 ? for_fewer : for_few;
+        n_all = batch <= 32 ? ARRAY_SIZE(for_fewer) : ARRAY_SIZE(for_few);
+    }
     bool is_cpu = physical->props.deviceType == VK_PHYSICAL_DEVICE_TYPE_CPU;
-    for (int fills = 1; fills >= 0; fills--) {
-        for (size_t i = is_cpu ? ARRAY_SIZE(all) - 1 : 0; i < ARRAY_SIZE(all) && n < cap; i++) {
-            uint32_t groups =
-                (w->rows + all[i].rows - 1) / all[i].rows * (VK_BATCH_MAX / all[i].tokens);
-            bool does = groups >= 2 * physical->compute_units || all[i].rows < 128;
-            if (does == fills && suits(physical, w, &all[i])) {
-                ret[n++] = all[i];
-            }
+    for (uint32_t i = is_cpu ? n_all - 1 : 0; i < n_all && n < cap; i++) {
+        if (suits(physical, w, &all[i])) {
+            ret[n++] = all[i];
         }
     }
     return n;
 }
 
-static bool choose_tiles(const struct backend *backend, const struct weight *w,
+static bool choose_tiles(const struct backend *backend, const struct weight *w, uint32_t batch,
                          struct vk_gemm_tiles *ret)
 {
-    struct vk_gemm_shape shape = vk_gemm_shape(w);
+    struct vk_gemm_shape shape = vk_gemm_shape(w, batch);
     const struct vk_gemm_choice *choice = vk_gemm_find(backend, &shape);
     if (choice && suits(&backend->device->physical, w, &choice->tiles)) {
         *ret = choice->tiles;
         return true;
     }
-    return vk_gemm_candidates(backend, w, ret, 1) == 1;
+    return vk_gemm_candidates(backend, w, batch, ret, 1) == 1;
 }
 
 bool vk_gemm_possible(const struct backend *backend)
@@ -101,7 +120,7 @@ bool vk_gemm_fits(const struct backend *backend, const struct weight *w)
         return false;
     }
     struct vk_gemm_tiles t;
-    return choose_tiles(backend, w, &t);
+    return choose_tiles(backend, w, VK_BATCH_MAX, &t);
 }
 
 int vk_gemm_pipeline(struct backend *backend, const struct weight *w,
@@ -111,7 +130,7 @@ int vk_gemm_pipeline(struct backend *backend, const struct weight *w,
     struct vk_gemm_tiles t;
     if (tiles) {
         t = *tiles;
-    } else if (!choose_tiles(backend, w, &t)) {
+    } else if (!choose_tiles(backend, w, VK_BATCH_MAX, &t)) {
         return err_set(err, -ENOTSUP, "no tiles for rows of %u elements", w->cols);
     }
     uint32_t n_warps = warps(physical, &t);
@@ -149,23 +168,109 @@ void vk_record_to_half(struct backend_state *state, VkCommandBuffer cmd, uint64_
     vk_mark(state, cmd, "to_half");
 }
 
+/* How a matrix times a batch is cut up: the first whole row tiles in one go, the sums of the others
+ * in parts. */
+struct plan {
+    uint32_t whole, parts;
+};
+
+#define PARTS_MAX  12
+#define PART_STEPS 4 /* of TILE_K, at least: a part also costs its way through memory */
+
+/* So many parts of n_tiles as leave the least of a device idle that makes `slots` at once; a few
+ * per cent less is not worth another part. */
+static uint32_t best_parts(uint32_t n_tiles, uint32_t slots, uint32_t max)
+{
+    uint32_t best = 1;
+    double most = 0;
+    for (uint32_t parts = 1; parts <= max; parts++) {
+        uint32_t groups = n_tiles * parts;
+        double busy = (double)groups / (div_up(groups, slots) * slots) - 0.01 * parts;
+        if (busy > most) {
+            most = busy;
+            best = parts;
+        }
+    }
+    return best;
+}
+
+/* room: of the parts of a row of y for all tokens. */
+static struct plan make_plan(const struct backend *backend, const struct weight *w,
+                             const struct vk_gemm_tiles *t, uint32_t batch, uint32_t room)
+{
+    const struct vkc_physical *physical = &backend->device->physical;
+    uint32_t n_warps = warps(physical, t);
+    uint32_t room_warps = t->mats == GEMM_MATS ? 8 : 16; /* of a compute unit: registers */
+    uint32_t slots = physical->compute_units * (n_warps < room_warps ? room_warps / n_warps : 1);
+    uint32_t across = div_up(batch, t->tokens), down = div_up(w->rows, t->rows);
+    struct plan plan = {.whole = down, .parts = 1};
+    if (t->split == VK_SPLIT_NONE) {
+        return plan;
+    }
+    uint32_t waves = across * down / slots, kept = t->split - VK_SPLIT_TAIL;
+    uint32_t whole = waves > kept ? (waves - kept) * slots / across : 0;
+    uint32_t tail_rows = w->rows - whole * t->rows;
+    if (whole >= down) {
+        return plan;
+    }
+    uint32_t max = room / tail_rows, most = w->cols / t->k / PART_STEPS;
+    max = max < most ? max : most;
+    max = max < PARTS_MAX ? max : PARTS_MAX;
+    uint32_t parts = best_parts((down - whole) * across, slots, max);
+    return parts > 1 ? (struct plan){.whole = whole, .parts = parts} : plan;
+}
+
+/* Where parts wait to be added up, and how many floats there are. */
+static uint64_t scratch(const struct backend_state *state, uint64_t y, uint64_t *ret_floats)
+{
+    uint64_t gate_up = state->acts.address + state->act_off[ACT_GATE_UP];
+    enum vk_act act = y == gate_up ? ACT_H : ACT_GATE_UP;
+    *ret_floats = (state->act_off[act + 1] - state->act_off[act]) / sizeof(float);
+    return state->acts.address + state->act_off[act];
+}
+
+static void record_sum(struct backend_state *state, VkCommandBuffer cmd,
+                       const struct push_gemm *gemm, uint64_t y, uint32_t rows, uint32_t parts,
+                       uint32_t batch)
+{
+    const struct backend_model *bm = state->bm;
+    struct push_sum_parts push = {
+        .parts = gemm->y,
+        .y = y,
+        .step_p = gemm->step_p,
+        .first = gemm->first / 4,
+        .n_rows = gemm->y_rows / 4,
+        .y_rows = rows / 4,
+        .part_vecs = gemm->part_floats / 4,
+        .n_parts = parts,
+    };
+    vkc_barrier(bm->backend->device, cmd, VKC_SHADER_TO_SHADER);
+    vkc_dispatch(bm->backend->device, cmd, bm->sum_parts, &push, sizeof push,
+                 div_up(push.n_rows, bm->backend->tuning.token_wg), batch, 1);
+    vk_mark(state, cmd, "sum_parts");
+}
+
 int vk_record_gemm(struct backend_state *state, VkCommandBuffer cmd, const struct weight *w,
                    const struct vk_gemm_tiles *tiles, uint64_t y, uint32_t batch, const char *name,
                    struct err *err)
 {
     const struct backend_model *bm = state->bm;
+    struct vkc_device *device = bm->backend->device;
     struct vk_gemm_tiles t;
     VkPipeline pipeline;
-    int r = vk_gemm_pipeline(bm->backend, w, tiles, err, &pipeline);
+    if (tiles) {
+        t = *tiles;
+    } else if (!choose_tiles(bm->backend, w, batch, &t)) {
+        return err_set(err, -ENOTSUP, "no tiles for rows of %u elements", w->cols);
+    }
+    int r = vk_gemm_pipeline(bm->backend, w, &t, err, &pipeline);
     if (r < 0) {
         return r;
     }
-    if (tiles) {
-        t = *tiles;
-    } else {
-        choose_tiles(bm->backend, w, &t);
-    }
-    uint64_t data = vk_weights_address(&bm->weights, w->data_off);
+    uint64_t data = vk_weights_address(&bm->weights, w->data_off), room;
+    uint64_t parts = scratch(state, y, &room);
+    uint32_t padded = div_up(batch, 16) * 16, across = div_up(batch, t.tokens);
+    struct plan plan = make_plan(bm->backend, w, &t, batch, (uint32_t)(room / padded));
     struct push_gemm push = {
         .data = data,
         .scale = w->scale_off ? vk_weights_address(&bm->weights, w->scale_off) : data,
@@ -175,9 +280,24 @@ int vk_record_gemm(struct backend_state *state, VkCommandBuffer cmd, const struc
         .y = y,
         .step_p = state->step.address,
         .rows = w->rows,
+        .y_rows = w->rows,
     };
-    vkc_dispatch(bm->backend->device, cmd, pipeline, &push, sizeof push,
-                 (w->rows + t.rows - 1) / t.rows, (batch + t.tokens - 1) / t.tokens, 1);
+    if (plan.whole > 0) {
+        push.rows = w->rows < plan.whole * t.rows ? w->rows : plan.whole * t.rows;
+        vkc_dispatch(device, cmd, pipeline, &push, sizeof push, across, plan.whole, 1);
+    }
+    if (plan.parts > 1) { /* next to them: no barrier */
+        push.first = plan.whole * t.rows;
+        push.rows = w->rows;
+        push.y = parts;
+        push.y_rows = w->rows - push.first;
+        push.part_floats = padded * push.y_rows;
+        vkc_dispatch(device, cmd, pipeline, &push, sizeof push, across, div_up(push.y_rows, t.rows),
+                     plan.parts);
+    }
     vk_mark(state, cmd, name);
+    if (plan.parts > 1) {
+        record_sum(state, cmd, &push, y, w->rows, plan.parts, batch);
+    }
     return 0;
 }

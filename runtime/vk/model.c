@@ -203,6 +203,7 @@ static int make_pipelines(struct backend_model *bm, struct err *err)
         {SHADER_add_norm, tuning->token_wg, &bm->add_norm},
         {SHADER_geglu, tuning->token_wg, &bm->geglu},
         {SHADER_to_half, tuning->token_wg, &bm->to_half},
+        {SHADER_sum_parts, tuning->token_wg, &bm->sum_parts},
     };
     int r = 0;
     for (size_t i = 0; i < sizeof vectors / sizeof vectors[0] && r == 0; i++) {

@@ -14,7 +14,7 @@
 #include "gttd_util.h"
 #include "vk.h"
 
-#define TUNE_VERSION   "tuned 4" /* of the file's format, the shaders and the candidates */
+#define TUNE_VERSION   "tuned 5" /* of the file's format, the shaders and the candidates */
 #define N_MATRICES     5         /* of a layer, and the head */
 #define LAYERS_MAX     16 /* of a model that are measured: enough to be larger than a cache */
 #define RUNS           5  /* of which the fastest counts */

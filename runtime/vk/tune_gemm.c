@@ -13,7 +13,7 @@
 #define N_MATRICES 4
 #define LAYERS_MAX 4 /* of a model that are measured */
 #define RUNS       4 /* of which the fastest counts */
-#define CANDIDATES 5
+#define CANDIDATES 7
 #define WARM_NS    300000000u /* tune.c has just been at work */
 
 static uint64_t now_ns(void)
@@ -47,13 +47,15 @@ static int add_choice(struct backend *backend, const struct vk_gemm_choice *choi
 
 #define LINE_FORMAT                                                                             \
     "gemm type %" SCNu32 " affine %" SCNu32 " group %" SCNu32 " cols %" SCNu32 " rows %" SCNu32 \
-    ": rows %" SCNu32 " tokens %" SCNu32 " k %" SCNu32 " mats %" SCNu32 " buffers %" SCNu32
+    " batch %" SCNu32 ": rows %" SCNu32 " tokens %" SCNu32 " k %" SCNu32 " mats %" SCNu32       \
+    " buffers %" SCNu32 " split %" SCNu32
 
 int vk_gemm_choice_print(const struct vk_gemm_choice *c, char *text, size_t size)
 {
     return snprintf(text, size, LINE_FORMAT " tflops %.2f", c->shape.type, c->shape.affine,
-                    c->shape.group, c->shape.cols, c->shape.rows, c->tiles.rows, c->tiles.tokens,
-                    c->tiles.k, c->tiles.mats, c->tiles.buffers, c->tflops);
+                    c->shape.group, c->shape.cols, c->shape.rows, c->shape.batch, c->tiles.rows,
+                    c->tiles.tokens, c->tiles.k, c->tiles.mats, c->tiles.buffers, c->tiles.split,
+                    c->tflops);
 }
 
 /* That the tiles suit device and matrix is checked when they are used; here only that they are
@@ -62,7 +64,7 @@ static bool is_sane(const struct vk_gemm_tiles *t)
 {
     return t->rows && t->rows <= 1024 && t->tokens && t->tokens <= VK_BATCH_MAX && t->k &&
            t->k <= 256 && t->k % 32 == 0 && (t->mats == GEMM_MATS || t->mats == GEMM_SMALL_MATS) &&
-           (t->buffers == 1 || t->buffers == 2);
+           (t->buffers == 1 || t->buffers == 2) && t->split <= VK_SPLIT_MORE;
 }
 
 void vk_gemm_choice_read(struct backend *backend, const char *line)
@@ -70,9 +72,10 @@ void vk_gemm_choice_read(struct backend *backend, const char *line)
     struct vk_gemm_choice c = {0};
     struct vk_gemm_shape *s = &c.shape;
     struct vk_gemm_tiles *t = &c.tiles;
-    int n = sscanf(line, LINE_FORMAT " tflops %lf", &s->type, &s->affine, &s->group, &s->cols,
-                   &s->rows, &t->rows, &t->tokens, &t->k, &t->mats, &t->buffers, &c.tflops);
-    if (n == 11 && is_sane(t) && !vk_gemm_find(backend, s)) {
+    int n =
+        sscanf(line, LINE_FORMAT " tflops %lf", &s->type, &s->affine, &s->group, &s->cols, &s->rows,
+               &s->batch, &t->rows, &t->tokens, &t->k, &t->mats, &t->buffers, &t->split, &c.tflops);
+    if (n == 13 && is_sane(t) && !vk_gemm_find(backend, s)) {
         (void)add_choice(backend, &c); /* without it, it is measured again */
     }
 }
@@ -82,6 +85,7 @@ struct trial {
     struct backend_state *state;
     VkQueryPool timer;
     const struct weight *matrices[LAYERS_MAX];
+    enum vk_act y;
     uint32_t n_matrices;
     uint32_t n_tokens;
     struct vk_gemm_tiles list[CANDIDATES];
@@ -93,7 +97,7 @@ static int record(const struct trial *trial, VkCommandBuffer cmd, const struct v
 {
     struct backend_state *state = trial->state;
     struct vkc_device *device = state->bm->backend->device;
-    uint64_t y = state->acts.address + state->act_off[ACT_GATE_UP];
+    uint64_t y = state->acts.address + state->act_off[trial->y];
     int r = 0;
     vkc_timer_reset(device, cmd, trial->timer, 2);
     vkc_timer_write(device, cmd, trial->timer, 0);
@@ -145,22 +149,33 @@ static int warm_up(const struct trial *trial, struct err *err)
     return r;
 }
 
+/* A tiling in each way to split it; they share a pipeline. */
+static int try_splits(const struct trial *trial, struct vk_gemm_tiles tiles, double flops,
+                      struct vk_gemm_choice *best, struct err *err)
+{
+    int r = 0;
+    for (tiles.split = VK_SPLIT_NONE; tiles.split <= VK_SPLIT_MORE && r == 0; tiles.split++) {
+        double seconds;
+        r = measure(trial, &tiles, &seconds, err);
+        double tflops = r == 0 && seconds > 0 ? flops / seconds * 1e-12 : 0;
+        if (r == 0 && (best->tiles.rows == 0 || tflops > best->tflops)) {
+            best->tiles = tiles;
+            best->tflops = tflops;
+        }
+    }
+    return r;
+}
+
 static int tune_shape(const struct trial *trial, struct err *err)
 {
     struct backend *backend = trial->state->bm->backend;
     const struct weight *w = trial->matrices[0];
-    struct vk_gemm_choice best = {.shape = vk_gemm_shape(w)};
+    struct vk_gemm_choice best = {.shape = vk_gemm_shape(w, backend->tuning.batch_max)};
     double flops = 2.0 * w->rows * w->cols * trial->n_tokens * trial->n_matrices;
     for (uint32_t i = 0; i < trial->n; i++) {
-        double seconds;
-        int r = measure(trial, &trial->list[i], &seconds, err);
+        int r = try_splits(trial, trial->list[i], flops, &best, err);
         if (r < 0) {
             return r;
-        }
-        double tflops = seconds > 0 ? flops / seconds * 1e-12 : 0;
-        if (i == 0 || tflops > best.tflops) {
-            best.tiles = trial->list[i];
-            best.tflops = tflops;
         }
     }
     char text[256];
@@ -178,7 +193,7 @@ static const struct weight *matrix_of(const struct model_layer *layer, int which
 
 static bool is_wanted(const struct backend *backend, const struct weight *w)
 {
-    struct vk_gemm_shape shape = vk_gemm_shape(w);
+    struct vk_gemm_shape shape = vk_gemm_shape(w, backend->tuning.batch_max);
     return vk_gemm_fits(backend, w) && !vk_gemm_find(backend, &shape);
 }
 
@@ -202,10 +217,13 @@ static int prepare(struct trial *trial, int which, struct err *err)
     for (uint32_t l = 0; l < trial->n_matrices; l++) {
         trial->matrices[l] = matrix_of(&model->layers[l], which);
     }
+    static const enum vk_act ys[] = {ACT_QKV, ACT_Y, ACT_GATE_UP, ACT_Y};
+    trial->y = ys[which];
     if (!is_wanted(backend, trial->matrices[0])) {
         return 0;
     }
-    trial->n = vk_gemm_candidates(backend, trial->matrices[0], trial->list, CANDIDATES);
+    trial->n = vk_gemm_candidates(backend, trial->matrices[0], backend->tuning.batch_max,
+                                  trial->list, CANDIDATES);
     int r = 0;
     for (uint32_t i = 0; i < trial->n && r == 0; i++) {
         VkPipeline made;
@@ -229,7 +247,8 @@ static int tune_all(struct backend_state *state, uint32_t n_tokens, VkQueryPool 
         r = warm_up(&trials[0], err);
     }
     for (uint32_t i = 0; i < *ret_n_new && r == 0; i++) {
-        struct vk_gemm_shape shape = vk_gemm_shape(trials[i].matrices[0]);
+        struct vk_gemm_shape shape =
+            vk_gemm_shape(trials[i].matrices[0], state->bm->backend->tuning.batch_max);
         if (!vk_gemm_find(state->bm->backend, &shape)) { /* two may be of one shape */
             r = tune_shape(&trials[i], err);
         }

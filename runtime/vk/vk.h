@@ -59,6 +59,7 @@ struct vk_gemv_choice {
 /* What gemm.comp is made for. */
 struct vk_gemm_shape {
     uint32_t type, affine, group, cols, rows;
+    uint32_t batch; /* up to so many tokens: 32, VK_ALL_MAX or VK_BATCH_MAX */
 };
 
 /* How it runs: see gemm.glsl. */
@@ -66,7 +67,14 @@ struct vk_gemm_tiles {
     uint32_t rows, tokens, k; /* of a workgroup */
     uint32_t mats;            /* GEMM_MATS: gemm.comp, GEMM_SMALL_MATS: gemm_small.comp */
     uint32_t buffers;
+    uint32_t split; /* which tiles are made in parts along K: VK_SPLIT_... */
 };
+
+/* A device makes so many tiles at once, a wave; what is left over after the last full wave, or all
+ * if there is none, would leave part of it idle. */
+#define VK_SPLIT_NONE 0
+#define VK_SPLIT_TAIL 1 /* what is left over */
+#define VK_SPLIT_MORE 2 /* and the last full wave */
 
 struct vk_gemm_choice {
     struct vk_gemm_shape shape;
@@ -135,7 +143,7 @@ struct backend_model {
     const struct model *model; /* borrowed */
     struct vk_weights weights;
     struct vkc_buffer turns; /* uint64 [2, head_dim / 2]: local, global layers; rotation.glsl */
-    VkPipeline rmsnorm, add_norm, geglu, to_half;
+    VkPipeline rmsnorm, add_norm, geglu, to_half, sum_parts;
     VkPipeline flash; /* NULL: head_dim or the device do not suit it */
     struct vk_attend_pipelines attend;
     uint32_t attend_one_heads; /* per workgroup */
@@ -201,17 +209,18 @@ int vk_record_few(struct backend_state *state, VkCommandBuffer cmd, const struct
 bool vk_gemm_fits(const struct backend *backend, const struct weight *w);
 /* Whether any could. */
 bool vk_gemm_possible(const struct backend *backend);
-struct vk_gemm_shape vk_gemm_shape(const struct weight *w);
-/* Tiles that should be good, the best first; at most cap. */
-uint32_t vk_gemm_candidates(const struct backend *backend, const struct weight *w,
+struct vk_gemm_shape vk_gemm_shape(const struct weight *w, uint32_t batch);
+/* Tiles that should be good, the best first; at most cap. Any split suits them. */
+uint32_t vk_gemm_candidates(const struct backend *backend, const struct weight *w, uint32_t batch,
                             struct vk_gemm_tiles *ret, uint32_t cap);
-/* tiles NULL: as measured, else the first candidate. */
+/* tiles NULL: as measured for the largest batch, else the first candidate. */
 int vk_gemm_pipeline(struct backend *backend, const struct weight *w,
                      const struct vk_gemm_tiles *tiles, struct err *err, VkPipeline *ret);
 /* ACT_HALF and ACT_POWER of what is in x, f32 [batch, width]. */
 void vk_record_to_half(struct backend_state *state, VkCommandBuffer cmd, uint64_t x, uint32_t width,
                        uint32_t batch);
-/* y = ACT_HALF w^T, f32. */
+/* y = ACT_HALF w^T, f32; y is among the activations or the logits. ACT_GATE_UP (ACT_H, if y is
+ * that) may be overwritten. */
 int vk_record_gemm(struct backend_state *state, VkCommandBuffer cmd, const struct weight *w,
                    const struct vk_gemm_tiles *tiles, uint64_t y, uint32_t batch, const char *name,
                    struct err *err);

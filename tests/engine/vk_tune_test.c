@@ -178,7 +178,8 @@ static void test_profile(const struct model *model)
     close_all(&o);
 }
 
-/* Every tiling that this device can run gives the same result, as lavapipe too can tell. */
+/* Every tiling that this device can run gives the same result, however it is split for however
+ * large a device, as lavapipe too can tell. */
 static void test_tiles(const struct model *model)
 {
     enum { N = 21 };
@@ -186,7 +187,7 @@ static void test_tiles(const struct model *model)
     struct err err;
     struct vk_gemm_tiles list[16];
     open_all(&o, model, NULL);
-    const struct weight *w = &model->layers[0].gate_up;
+    const struct weight *w = &model->layers[0].down;
     uint32_t n_in = N * w->cols, n_out = N * w->rows;
     float *in = malloc(n_in * sizeof *in);
     float *want = malloc(n_out * sizeof *want), *got = malloc(n_out * sizeof *got);
@@ -194,16 +195,20 @@ static void test_tiles(const struct model *model)
     for (uint32_t i = 0; i < n_in; i++) {
         in[i] = sinf((float)(i * i % 1009));
     }
-    CHECK_EQ(vulkan_backend.op(o.state, OP_GATE_UP, 0, NULL, N, 0, in, want, &err), 0);
+    CHECK_EQ(vulkan_backend.op(o.state, OP_DOWN, 0, NULL, N, 0, in, want, &err), 0);
     VkPhysicalDeviceType *type = &o.backend->device->physical.props.deviceType;
     *type = VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU; /* for which there is more to choose from */
-    uint32_t n = vk_gemm_possible(o.backend) ? vk_gemm_candidates(o.backend, w, list, 16) : 0;
-    struct vk_gemm_choice choice = {.shape = vk_gemm_shape(w)};
-    for (uint32_t i = 0; i < n; i++) {
-        choice.tiles = list[i];
+    uint32_t n =
+        vk_gemm_possible(o.backend) ? vk_gemm_candidates(o.backend, w, VK_BATCH_MAX, list, 16) : 0;
+    struct vk_gemm_choice choice = {.shape = vk_gemm_shape(w, N)};
+    const uint32_t ways = VK_SPLIT_MORE + 1;
+    for (uint32_t i = 0; i < 3 * ways * n; i++) {
+        choice.tiles = list[i / ways % n];
+        choice.tiles.split = i % ways;
+        o.backend->device->physical.compute_units = 1u << i / ways / n;
         o.backend->gemms = &choice;
         o.backend->n_gemms = 1;
-        CHECK_EQ(vulkan_backend.op(o.state, OP_GATE_UP, 0, NULL, N, 0, in, got, &err), 0);
+        CHECK_EQ(vulkan_backend.op(o.state, OP_DOWN, 0, NULL, N, 0, in, got, &err), 0);
         double sum = 0, diff = 0;
         for (uint32_t k = 0; k < n_out; k++) {
             sum += (double)want[k] * want[k];
@@ -250,8 +255,8 @@ int main(void)
     }
     struct model_config config = {
         .n_layers = 2,
-        .hidden = 128,
-        .ffn = 256,
+        .hidden = 160,
+        .ffn = 1024,
         .n_heads = 2,
         .n_kv_heads = 1,
         .head_dim = 64,
