@@ -39,7 +39,8 @@ struct llm_engine_params {
     const char *cache_dir;   /* compiled kernels; NULL: none on disk */
     bool copy_weights;       /* for tests: see backend_params */
     bool validate;           /* Vulkan validation layers */
-    void (*log)(void *data, const char *text); /* one line, no newline; may be NULL */
+    /* One line, no newline; may be NULL. While llm_engine_open() runs, also from a thread of it. */
+    void (*log)(void *data, const char *text);
     /* Long work (reading weights): what, bytes done, bytes in all. Non-zero cancels. May be NULL.
      */
     int (*progress)(void *data, const char *what, uint64_t done, uint64_t total);

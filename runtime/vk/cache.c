@@ -15,7 +15,7 @@
 #include "gttd_util.h"
 #include "vkc.h"
 
-#define CACHE_MAGIC     "GTTVKC1"
+#define CACHE_MAGIC     "GTTVKC2"
 #define CACHE_MAX_BYTES (256u << 20)
 
 struct cache_header {
@@ -28,12 +28,15 @@ struct cache_header {
     uint64_t data_hash;
 };
 
-/* FNV-1a, 64 bits: against damage, not against an enemy. */
+/* FNV-1a over words of 64 bits, the last one filled up with zeros: against damage, not against an
+ * enemy. A file is some MB, and every start waits for this. */
 static uint64_t hash_bytes(uint64_t hash, const void *data, size_t size)
 {
     const uint8_t *bytes = data;
-    for (size_t i = 0; i < size; i++) {
-        hash = (hash ^ bytes[i]) * 0x100000001b3ull;
+    for (size_t i = 0; i < size; i += sizeof hash) {
+        uint64_t word = 0;
+        memcpy(&word, bytes + i, size - i < sizeof word ? size - i : sizeof word);
+        hash = (hash ^ word) * 0x100000001b3ull;
     }
     return hash;
 }
@@ -186,7 +189,7 @@ static int write_file(const char *path, const struct cache_header *header, const
 
 void vkc_cache_save(struct vkc_device *device)
 {
-    if (!device->cache_path) {
+    if (!device->cache_path || !device->cache_grew) {
         return;
     }
     size_t size = 0;
@@ -202,6 +205,7 @@ void vkc_cache_save(struct vkc_device *device)
     struct cache_header header = expected_header(device);
     header.data_bytes = size;
     header.data_hash = hash_bytes(HASH_START, data, size);
+    device->cache_grew = false;
     if (header.data_hash == device->cache_hash) {
         return;
     }

@@ -38,7 +38,7 @@ static int create_handle(struct vkc_device *device, struct err *err)
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES,
         .storageBuffer16BitAccess = VK_TRUE,
     };
-    const char *extensions[7];
+    const char *extensions[8];
     uint32_t n_extensions = 0;
     if (physical->has_int_dot) {
         extensions[n_extensions++] = VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME;
@@ -60,6 +60,9 @@ static int create_handle(struct vkc_device *device, struct err *err)
     if (physical->has_16bit_storage) {
         features11.pNext = features.pNext;
         features.pNext = &features11;
+    }
+    if (physical->has_cache_feedback) {
+        extensions[n_extensions++] = VK_EXT_PIPELINE_CREATION_FEEDBACK_EXTENSION_NAME;
     }
     if (physical->has_dmabuf || physical->has_opaque_fd) {
         extensions[n_extensions++] = VK_KHR_EXTERNAL_MEMORY_FD_EXTENSION_NAME;

@@ -84,23 +84,26 @@ static VKAPI_ATTR VkBool32 VKAPI_CALL on_message(VkDebugUtilsMessageSeverityFlag
     (void)types;
     struct vkc_instance *instance = user;
     const char *text = data->pMessage ? data->pMessage : "(no text)";
+    pthread_mutex_lock(&instance->lock);
     if (instance->n_messages++ == 0) {
         snprintf(instance->message, sizeof instance->message, "%s", text);
     }
     if (instance->n_messages <= MESSAGES_LOGGED) {
         vkc_log(instance, "validation: %s", text);
     }
+    pthread_mutex_unlock(&instance->lock);
     return VK_FALSE;
 }
 
 int vkc_checked(struct vkc_instance *instance, int r, struct err *err)
 {
-    if (instance->n_messages == 0) {
-        return r;
+    pthread_mutex_lock(&instance->lock);
+    if (instance->n_messages > 0) {
+        r = err_set(err, -EPROTO, "Vulkan validation, %u messages, the first: %.400s",
+                    instance->n_messages, instance->message);
+        instance->n_messages = 0;
     }
-    r = err_set(err, -EPROTO, "Vulkan validation, %u messages, the first: %.400s",
-                instance->n_messages, instance->message);
-    instance->n_messages = 0;
+    pthread_mutex_unlock(&instance->lock);
     return r;
 }
 
@@ -222,6 +225,7 @@ int vkc_instance_create(const struct vkc_params *params, struct err *err, struct
         return err_set(err, -ENOMEM, "no memory for a Vulkan instance");
     }
     instance->params = *params;
+    pthread_mutex_init(&instance->lock, NULL);
     int r = load_library(instance, err);
     if (r < 0) {
         goto fail;
@@ -281,5 +285,6 @@ void vkc_instance_destroy(struct vkc_instance *instance)
     if (instance->lib) {
         dlclose(instance->lib);
     }
+    pthread_mutex_destroy(&instance->lock);
     free(instance);
 }

@@ -2,6 +2,7 @@
 /* A model bound to a device: checked against what the shaders can do, its pipelines made. */
 #include <errno.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 
 #include "vk.h"
@@ -189,6 +190,44 @@ int vk_attend_pipelines(struct backend_model *bm, bool many, struct err *err,
     return r;
 }
 
+/* What multiplies one token by a matrix; the device keeps it, and gemv.c asks again. */
+static int make_gemv(struct backend *backend, const struct weight *w, uint32_t prologue, bool glu,
+                     struct err *err)
+{
+    if (!vk_gemv_fits(backend, w)) {
+        return 0;
+    }
+    struct vk_gemv_shape shape = vk_gemv_shape(w, prologue, glu);
+    struct vk_gemv_tuning tuning = vk_gemv_tuning(backend, &shape);
+    VkPipeline made;
+    return vk_gemv_pipeline(backend, &shape, prologue, &tuning, err, &made);
+}
+
+/* As decode.c and record.c use them. */
+static int make_gemvs(struct backend_model *bm, struct err *err)
+{
+    const struct model *model = bm->model;
+    int r = make_gemv(bm->backend, &model->head, GEMV_ADD_NORM, false, err);
+    if (r == 0) {
+        r = make_gemv(bm->backend, &model->head, GEMV_LAST, false, err);
+    }
+    for (uint32_t l = 0; l < model->config.n_layers && r == 0; l++) {
+        const struct model_layer *layer = &model->layers[l];
+        const struct {
+            const struct weight *w;
+            uint32_t prologue;
+            bool glu;
+        } uses[] = {{&layer->qkv, l == 0 ? GEMV_NORM : GEMV_ADD_NORM, false},
+                    {&layer->attn_out, GEMV_PLAIN, false},
+                    {&layer->gate_up, GEMV_ADD_NORM, true},
+                    {&layer->down, GEMV_PLAIN, false}};
+        for (int u = 0; u < 4 && r == 0; u++) {
+            r = make_gemv(bm->backend, uses[u].w, uses[u].prologue, uses[u].glu, err);
+        }
+    }
+    return r;
+}
+
 /* All that decoding and prefill use; what only LOGITS_ALL needs is made when it is asked for. */
 static int make_pipelines(struct backend_model *bm, struct err *err)
 {
@@ -219,6 +258,9 @@ static int make_pipelines(struct backend_model *bm, struct err *err)
     if (r == 0) {
         r = vk_sample_pipelines(backend, err, &sample);
     }
+    if (r == 0) {
+        r = make_gemvs(bm, err);
+    }
     VkPipeline made; /* likewise; record.c asks again */
     if (r == 0) {
         r = vk_embed_pipeline(bm, err, &made);
@@ -242,6 +284,39 @@ static int make_pipelines(struct backend_model *bm, struct err *err)
         }
     }
     return r;
+}
+
+/* The weights are brought to the device on a thread of their own, while pipelines are made: neither
+ * touches what the other does. */
+struct bringing {
+    pthread_t thread;
+    struct backend_model *bm;
+    enum weight_path path;
+    struct err err;
+    int r;
+};
+
+static void *bringing_thread(void *data)
+{
+    struct bringing *b = data;
+    struct backend *backend = b->bm->backend;
+    b->r = vk_weights_init(backend, &b->bm->model->memory, &b->err, &b->bm->weights, &b->path);
+    start_done(backend->start, START_WEIGHTS);
+    return NULL;
+}
+
+static int bring_and_make(struct backend_model *bm, enum weight_path *ret_path, struct err *err)
+{
+    struct bringing b = {.bm = bm};
+    int failed = pthread_create(&b.thread, NULL, bringing_thread, &b);
+    if (failed) {
+        return err_set(err, -failed, "no thread to bring the weights to the device");
+    }
+    int r = make_pipelines(bm, err);
+    start_done(bm->backend->start, START_PIPELINES);
+    pthread_join(b.thread, NULL);
+    *ret_path = b.path;
+    return b.r < 0 ? err_set(err, b.r, "%s", b.err.text) : r;
 }
 
 /* For rotation.glsl: what part of a turn each pair of a head moves per position, in 2^-64. */
@@ -297,20 +372,14 @@ int vk_bind(struct backend *backend, const struct model *model, struct err *err,
     bm->backend = backend;
     bm->model = model;
     enum weight_path path;
-    r = vk_weights_init(backend, &model->memory, err, &bm->weights, &path);
+    r = bring_and_make(bm, &path, err);
     if (r < 0) {
         goto fail;
     }
-    start_done(backend->start, START_WEIGHTS);
     r = make_turns(bm, err);
     if (r < 0) {
         goto fail;
     }
-    r = make_pipelines(bm, err);
-    if (r < 0) {
-        goto fail;
-    }
-    start_done(backend->start, START_PIPELINES);
     r = tune(bm, err);
     if (r < 0) {
         goto fail;

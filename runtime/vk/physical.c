@@ -313,6 +313,8 @@ static int query(struct vkc_instance *instance, VkPhysicalDevice handle, struct 
     check_features(instance, ret, ops, stages);
     ret->has_shuffle = ops & VK_SUBGROUP_FEATURE_SHUFFLE_BIT;
     query_compute_units(instance, ret, extensions, n);
+    ret->has_cache_feedback =
+        has_extension(extensions, n, VK_EXT_PIPELINE_CREATION_FEEDBACK_EXTENSION_NAME);
     if (has_extension(extensions, n, VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME)) {
         query_int_dot(instance, ret);
     }

@@ -53,8 +53,16 @@ static int create_handle(struct vkc_device *device, struct vkc_pipeline *pipelin
         device->physical.has_size_control &&
         pipeline->spec[SPEC_WG] % device->physical.subgroup_size == 0 &&
         pipeline->spec[SPEC_WG] / device->physical.subgroup_size <= device->physical.max_subgroups;
+    VkPipelineCreationFeedbackEXT feedback = {0}, stage_feedback = {0};
+    VkPipelineCreationFeedbackCreateInfoEXT feedback_info = {
+        .sType = VK_STRUCTURE_TYPE_PIPELINE_CREATION_FEEDBACK_CREATE_INFO_EXT,
+        .pPipelineCreationFeedback = &feedback,
+        .pipelineStageCreationFeedbackCount = 1,
+        .pPipelineStageCreationFeedbacks = &stage_feedback,
+    };
     VkComputePipelineCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
+        .pNext = device->physical.has_cache_feedback ? &feedback_info : NULL,
         .stage =
             {
                 .sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
@@ -72,6 +80,9 @@ static int create_handle(struct vkc_device *device, struct vkc_pipeline *pipelin
                                                   &pipeline->handle),
                 "vkCreateComputePipelines");
     device->vk.DestroyShaderModule(device->handle, module, NULL);
+    device->cache_grew |=
+        !(feedback.flags & VK_PIPELINE_CREATION_FEEDBACK_VALID_BIT_EXT) ||
+        !(feedback.flags & VK_PIPELINE_CREATION_FEEDBACK_APPLICATION_PIPELINE_CACHE_HIT_BIT_EXT);
     return r;
 }
 

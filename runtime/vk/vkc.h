@@ -6,12 +6,14 @@
  * shaders.def, which get everything through push constants (no descriptors).
  *
  * libvulkan is loaded at run time, so that programs start without it. Every function converts
- * VkResult at the call (vkc_err) and names the call that failed. One thread per device at a time.
+ * VkResult at the call (vkc_err) and names the call that failed. One thread per device at a time,
+ * but for pipelines (made by one) and memory, commands and submissions (by another).
  */
 #ifndef VKC_H
 #define VKC_H
 
 #define VK_NO_PROTOTYPES
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <vulkan/vulkan.h>
@@ -40,6 +42,7 @@ struct vkc_instance {
     void *lib; /* libvulkan.so.1 */
     VkInstance handle;
     VkDebugUtilsMessengerEXT messenger;
+    pthread_mutex_t lock;       /* of the messages: any thread may cause one */
     uint32_t n_messages;        /* from the validation layers, not yet reported */
     char message[ERR_TEXT_MAX]; /* the first of them */
     struct vkc_instance_fn {
@@ -80,12 +83,13 @@ struct vkc_physical {
     uint32_t subgroup_size;
     uint32_t min_subgroup_size; /* what a driver may choose for a shader; 1 if it does not say */
     uint32_t queue_family;
-    uint32_t compute_units; /* SMs, CUs; a guess where the driver does not say */
-    bool has_int_dot;       /* integer dot products: dot4.glsl */
-    bool has_shuffle;       /* subgroup shuffles in compute shaders */
-    bool has_16bit_storage; /* f16 in buffers; asked for only with cooperative matrices */
-    uint32_t max_subgroups; /* in a workgroup of such a pipeline */
-    bool has_size_control;  /* pipelines can ask for subgroup_size and whole subgroups */
+    uint32_t compute_units;  /* SMs, CUs; a guess where the driver does not say */
+    bool has_int_dot;        /* integer dot products: dot4.glsl */
+    bool has_shuffle;        /* subgroup shuffles in compute shaders */
+    bool has_16bit_storage;  /* f16 in buffers; asked for only with cooperative matrices */
+    uint32_t max_subgroups;  /* in a workgroup of such a pipeline */
+    bool has_cache_feedback; /* a driver tells whether it found a pipeline in the cache */
+    bool has_size_control;   /* pipelines can ask for subgroup_size and whole subgroups */
     struct {
         uint32_t m, n, k; /* f16 times f16 to f32 by one subgroup; 0: cannot */
     } coopmat;
@@ -130,6 +134,7 @@ struct vkc_device {
     VkPipelineCache cache;
     char *cache_path;    /* NULL: none on disk */
     uint64_t cache_hash; /* of the data that is on disk; 0: none */
+    bool cache_grew;     /* since then, as far as the driver tells */
     struct vkc_pipeline *pipelines;
     /* Asked when the device is out of memory: true: some has become free. NULL: nobody can. */
     bool (*reclaim)(void *data);
