@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * x += rmsnorm(y) * post; z = rmsnorm(x) * next: the end of one half of a layer and the start of
+ * x += rmsnorm(y) * post; z = rmsnorm(x) * next, or its half form: the end of one half of a layer and the start of
  * the next. One workgroup per token; an invocation reads back only what it wrote itself.
  */
 #version 460
@@ -8,6 +8,8 @@
 #include "common.glsl"
 
 PUSH(ADD_NORM_FIELDS);
+
+#include "normed.glsl"
 
 void main()
 {
@@ -30,7 +32,5 @@ void main()
         sum += dot(x, x);
     }
     float x_scale = inversesqrt(workgroup_add(sum) / float(p.width) + p.eps);
-    for (uint i = gl_LocalInvocationID.x; i < vecs; i += WG) {
-        p.z.v[first + i] = p.x.v[first + i] * p.next.v[i] * x_scale;
-    }
+    store_normed(p.x, p.next, token, x_scale);
 }

@@ -62,6 +62,9 @@
 #define GEMM_SMALL_MATS  2
 #define POWER_COPIES     16 /* of a token's scale, so that it can be loaded as a matrix's column */
 
+/* geglu_half */
+#define SPEC_FFN 2
+
 /* rope_store, attention */
 #define SPEC_MANY 2 /* 1: each token is of a timeline of its own: step's rows */
 
@@ -177,8 +180,7 @@
     ADDR(Step) step_p; \
     UINT units;
 
-/* half[t] = f16 of x[t] * 2^-e, power[t][POWER_COPIES] = 2^e: so that the largest is far from f16's
- * limit. Elements 1 and 2 of four are swapped: see gemm.glsl. */
+/* half[t] = f16 of x[t] * 2^-e, power[t][POWER_COPIES] = 2^e: the half form, see half.glsl. */
 #define TO_HALF_FIELDS  \
     ADDR(F32x4R) x;     \
     ADDR(U32x2W) half_; \
@@ -225,14 +227,21 @@
     UINT cols;         \
     FLOAT factor;
 
+/* z, or with as_half its half form. */
+#define NORMED_FIELDS   \
+    ADDR(F32x4) z;      \
+    ADDR(U32x2W) half_; \
+    ADDR(F32) power;    \
+    ADDR(Step) step_p;  \
+    UINT width;         \
+    FLOAT eps;          \
+    UINT as_half;
+
 /* z = rmsnorm(x) * w */
 #define RMSNORM_FIELDS \
-    ADDR(F32x4R) x;    \
+    ADDR(F32x4) x;     \
     ADDR(F32x4R) w;    \
-    ADDR(F32x4) z;     \
-    ADDR(Step) step_p; \
-    UINT width;        \
-    FLOAT eps;
+    NORMED_FIELDS
 
 /* x += rmsnorm(y) * post; z = rmsnorm(x) * next */
 #define ADD_NORM_FIELDS \
@@ -240,10 +249,7 @@
     ADDR(F32x4R) y;     \
     ADDR(F32x4R) post;  \
     ADDR(F32x4R) next;  \
-    ADDR(F32x4) z;      \
-    ADDR(Step) step_p;  \
-    UINT width;         \
-    FLOAT eps;
+    NORMED_FIELDS
 
 /* k and v: f16 [n_kv_heads, ring, row_halfs] as pairs; position p is in slot p % ring. With
  * SPEC_MANY, here and below, k, v and ring are those of the token's timeline and layer instead. */
@@ -330,6 +336,13 @@
     ADDR(Step) step_p;    \
     UINT ffn;
 
+/* The half form of h */
+#define GEGLU_HALF_FIELDS \
+    ADDR(F32x4R) gate_up; \
+    ADDR(U32x2W) half_;   \
+    ADDR(F32) power;      \
+    ADDR(Step) step_p;
+
 /* How a row is sampled, and how far it is: see struct backend_sampling. 64-bit words: low, high. */
 #define SAMPLE_ROW_FIELDS \
     ADDR(F32R) adjust;    \
@@ -414,6 +427,9 @@ struct push_attend_one {
 };
 struct push_geglu {
     GEGLU_FIELDS
+};
+struct push_geglu_half {
+    GEGLU_HALF_FIELDS
 };
 struct push_read {
     READ_FIELDS

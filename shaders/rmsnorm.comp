@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* z = rmsnorm(x) * w. One workgroup per token. */
+/* z = rmsnorm(x) * w, or its half form. One workgroup per token. */
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "common.glsl"
 
 PUSH(RMSNORM_FIELDS);
+
+#include "normed.glsl"
 
 void main()
 {
@@ -20,7 +22,5 @@ void main()
         sum += dot(x, x);
     }
     float scale = inversesqrt(workgroup_add(sum) / float(p.width) + p.eps);
-    for (uint i = gl_LocalInvocationID.x; i < vecs; i += WG) {
-        p.z.v[first + i] = p.x.v[first + i] * p.w.v[i] * scale;
-    }
+    store_normed(p.x, p.w, token, scale);
 }

@@ -228,6 +228,22 @@ static int make_gemvs(struct backend_model *bm, struct err *err)
     return r;
 }
 
+/* Its invocations keep a token's row in registers: a few vec4 each, where a workgroup may be so
+ * large. */
+static int geglu_half_pipeline(struct backend_model *bm, struct err *err)
+{
+    const struct vkc_physical *physical = &bm->backend->device->physical;
+    uint32_t wg = bm->backend->tuning.token_wg, vecs = bm->model->config.ffn / 4;
+    uint32_t max = physical->props.limits.maxComputeWorkGroupInvocations;
+    bool is_cpu = physical->props.deviceType == VK_PHYSICAL_DEVICE_TYPE_CPU;
+    while (!is_cpu && vecs > 6 * wg && 2 * wg <= max) {
+        wg *= 2;
+    }
+    uint32_t spec[] =
+        {[SPEC_WG] = wg, [SPEC_SLOTS] = slots(bm->backend, wg), [SPEC_FFN] = bm->model->config.ffn};
+    return vkc_pipeline_get(bm->backend->device, SHADER_geglu_half, spec, 3, err, &bm->geglu_half);
+}
+
 /* All that decoding and prefill use; what only LOGITS_ALL needs is made when it is asked for. */
 static int make_pipelines(struct backend_model *bm, struct err *err)
 {
@@ -247,6 +263,9 @@ static int make_pipelines(struct backend_model *bm, struct err *err)
     int r = 0;
     for (size_t i = 0; i < sizeof vectors / sizeof vectors[0] && r == 0; i++) {
         r = vector_pipeline(backend, vectors[i].shader, vectors[i].wg, err, vectors[i].ret);
+    }
+    if (r == 0 && vk_gemm_possible(backend)) {
+        r = geglu_half_pipeline(bm, err);
     }
     if (r == 0) {
         r = vk_attend_pipelines(bm, false, err, &bm->attend);

@@ -15,6 +15,7 @@ struct op {
     VkCommandBuffer cmd;
     uint32_t batch;
     struct err *err;
+    bool in_pass; /* the op before it is, too, and the one after it */
 };
 
 static uint64_t act(const struct op *op, enum vk_act act)
@@ -39,6 +40,19 @@ static void dispatch(const struct op *op, VkPipeline pipeline, const char *name,
     vk_mark(op->state, op->cmd, name);
 }
 
+static bool takes_gemm(const struct op *op, const struct weight *w)
+{
+    const struct backend *backend = op->state->bm->backend;
+    return op->batch > 1 && !vk_few_fits(backend, w, op->batch) && vk_gemm_fits(backend, w);
+}
+
+/* Whether what norms or gates leaves only the half form to the matrix that reads it next. The
+ * head's batch may be one token of many. */
+static bool leaves_half(const struct op *op, const struct weight *reader)
+{
+    return op->in_pass && reader != &op->state->bm->model->head && takes_gemm(op, reader);
+}
+
 static int record_matmul(const struct op *op, const struct weight *w, const char *name, uint64_t x,
                          uint64_t y, bool last_only)
 {
@@ -53,9 +67,11 @@ static int record_matmul(const struct op *op, const struct weight *w, const char
         struct vk_gemv_input input = {.prologue = GEMV_PLAIN, .x = x};
         return vk_record_few(op->state, op->cmd, w, &input, y, false, op->batch, name, op->err);
     }
-    if (!one && vk_gemm_fits(bm->backend, w)) {
-        vk_record_to_half(op->state, op->cmd, x, w->cols, op->batch);
-        vkc_barrier(bm->backend->device, op->cmd, VKC_SHADER_TO_SHADER);
+    if (!one && takes_gemm(op, w)) {
+        if (x == act(op, ACT_ATT) || !leaves_half(op, w)) {
+            vk_record_to_half(op->state, op->cmd, x, w->cols, op->batch);
+            vkc_barrier(bm->backend->device, op->cmd, VKC_SHADER_TO_SHADER);
+        }
         return vk_record_gemm(op->state, op->cmd, w, NULL, y, op->batch, name, op->err);
     }
     uint32_t tile = one ? 1 : tuning->matmul_tile;
@@ -113,15 +129,20 @@ static int record_attn_norm(const struct op *op, uint32_t layer)
         .x = act(op, ACT_X),
         .w = weight_at(op, bm->model->layers[layer].input_norm_off),
         .z = act(op, ACT_Z),
+        .half_ = act(op, ACT_HALF),
+        .power = act(op, ACT_POWER),
         .step_p = op->state->step.address,
         .width = config_of(op)->hidden,
         .eps = config_of(op)->rms_eps,
+        .as_half = leaves_half(op, &bm->model->layers[layer].qkv),
     };
     dispatch(op, bm->rmsnorm, "norm", &push, sizeof push, op->batch, 1, 1);
     return 0;
 }
 
-static int record_add_norm(const struct op *op, uint64_t post_off, uint64_t next_off)
+/* reader: the matrix that multiplies z. */
+static int record_add_norm(const struct op *op, uint64_t post_off, uint64_t next_off,
+                           const struct weight *reader)
 {
     struct push_add_norm push = {
         .x = act(op, ACT_X),
@@ -129,9 +150,12 @@ static int record_add_norm(const struct op *op, uint64_t post_off, uint64_t next
         .post = weight_at(op, post_off),
         .next = weight_at(op, next_off),
         .z = act(op, ACT_Z),
+        .half_ = act(op, ACT_HALF),
+        .power = act(op, ACT_POWER),
         .step_p = op->state->step.address,
         .width = config_of(op)->hidden,
         .eps = config_of(op)->rms_eps,
+        .as_half = leaves_half(op, reader),
     };
     dispatch(op, op->state->bm->add_norm, "norm", &push, sizeof push, op->batch, 1, 1);
     return 0;
@@ -174,7 +198,7 @@ static int record_rope_store(const struct op *op, uint32_t layer)
 void vk_record_attend_one(struct backend_state *state, VkCommandBuffer cmd, uint32_t layer,
                           uint32_t batch)
 {
-    struct op op = {state, cmd, batch, NULL};
+    struct op op = {.state = state, .cmd = cmd, .batch = batch};
     const struct backend_model *bm = state->bm;
     const struct model_config *c = config_of(&op);
     struct layer_kv kv = vk_layer_kv(state, layer);
@@ -231,9 +255,20 @@ static int record_attention(const struct op *op, uint32_t layer)
     return 0;
 }
 
-static int record_geglu(const struct op *op)
+/* reader: the matrix that multiplies h. */
+static int record_geglu(const struct op *op, const struct weight *reader)
 {
     const struct backend_model *bm = op->state->bm;
+    if (leaves_half(op, reader)) {
+        struct push_geglu_half push = {
+            .gate_up = act(op, ACT_GATE_UP),
+            .half_ = act(op, ACT_HALF),
+            .power = act(op, ACT_POWER),
+            .step_p = op->state->step.address,
+        };
+        dispatch(op, bm->geglu_half, "geglu", &push, sizeof push, op->batch, 1, 1);
+        return 0;
+    }
     struct push_geglu push = {
         .gate_up = act(op, ACT_GATE_UP),
         .h = act(op, ACT_H),
@@ -246,49 +281,55 @@ static int record_geglu(const struct op *op)
     return 0;
 }
 
-int vk_record_op(struct backend_state *state, VkCommandBuffer cmd, enum backend_op which,
-                 uint32_t layer, uint32_t batch, bool last_only, struct err *err)
+static int record_op(const struct op *op, enum backend_op which, uint32_t layer, bool last_only)
 {
-    struct op op = {state, cmd, batch, err};
-    const struct model *model = state->bm->model;
+    const struct model *model = op->state->bm->model;
     const struct model_layer *l = &model->layers[layer];
     bool is_last_layer = layer + 1 == model->config.n_layers;
     switch (which) {
     case OP_EMBED:
-        return record_embed(&op);
+        return record_embed(op);
     case OP_ATTN_NORM:
-        return record_attn_norm(&op, layer);
+        return record_attn_norm(op, layer);
     case OP_QKV:
-        return record_matmul(&op, &l->qkv, "qkv", act(&op, ACT_Z), act(&op, ACT_QKV), false);
+        return record_matmul(op, &l->qkv, "qkv", act(op, ACT_Z), act(op, ACT_QKV), false);
     case OP_ROPE_STORE:
-        return record_rope_store(&op, layer);
+        return record_rope_store(op, layer);
     case OP_ATTENTION:
-        return record_attention(&op, layer);
+        return record_attention(op, layer);
     case OP_ATTN_OUT:
-        return record_matmul(&op, &l->attn_out, "attn_out", act(&op, ACT_ATT), act(&op, ACT_Y),
-                             false);
+        return record_matmul(op, &l->attn_out, "attn_out", act(op, ACT_ATT), act(op, ACT_Y), false);
     case OP_ATTN_ADD:
-        return record_add_norm(&op, l->post_attn_norm_off, l->pre_ffn_norm_off);
+        return record_add_norm(op, l->post_attn_norm_off, l->pre_ffn_norm_off, &l->gate_up);
     case OP_GATE_UP:
-        return record_matmul(&op, &l->gate_up, "gate_up", act(&op, ACT_Z), act(&op, ACT_GATE_UP),
+        return record_matmul(op, &l->gate_up, "gate_up", act(op, ACT_Z), act(op, ACT_GATE_UP),
                              false);
     case OP_GEGLU:
-        return record_geglu(&op);
+        return record_geglu(op, &l->down);
     case OP_DOWN:
-        return record_matmul(&op, &l->down, "down", act(&op, ACT_H), act(&op, ACT_Y), false);
+        return record_matmul(op, &l->down, "down", act(op, ACT_H), act(op, ACT_Y), false);
     case OP_FFN_ADD:
-        return record_add_norm(&op, l->post_ffn_norm_off,
+        return record_add_norm(op, l->post_ffn_norm_off,
                                is_last_layer ? model->final_norm_off
-                                             : model->layers[layer + 1].input_norm_off);
+                                             : model->layers[layer + 1].input_norm_off,
+                               is_last_layer ? &model->head : &model->layers[layer + 1].qkv);
     case OP_HEAD:
-        return record_matmul(&op, &model->head, "head", act(&op, ACT_Z),
-                             last_only ? state->last.device.address : state->all.device.address,
+        return record_matmul(op, &model->head, "head", act(op, ACT_Z),
+                             last_only ? op->state->last.device.address
+                                       : op->state->all.device.address,
                              last_only);
     case OP_COUNT:
         break;
     }
     assert(!"no such operation");
     return -EINVAL;
+}
+
+int vk_record_op(struct backend_state *state, VkCommandBuffer cmd, enum backend_op which,
+                 uint32_t layer, uint32_t batch, bool last_only, struct err *err)
+{
+    const struct op op = {.state = state, .cmd = cmd, .batch = batch, .err = err};
+    return record_op(&op, which, layer, last_only);
 }
 
 /* A forward pass under way: the segment being recorded and what it holds so far. */
@@ -329,8 +370,12 @@ static int end_segment(struct pass *pass)
 static int append(struct pass *pass, enum backend_op which, uint32_t layer, bool last_only)
 {
     vkc_barrier(pass->state->bm->backend->device, current(pass), VKC_SHADER_TO_SHADER);
-    return vk_record_op(pass->state, current(pass), which, layer, pass->batch, last_only,
-                        pass->err);
+    const struct op op = {.state = pass->state,
+                          .cmd = current(pass),
+                          .batch = pass->batch,
+                          .err = pass->err,
+                          .in_pass = true};
+    return record_op(&op, which, layer, last_only);
 }
 
 /* Other timelines' keys are as many as the model allows. */

@@ -144,7 +144,8 @@ struct backend_model {
     struct vk_weights weights;
     struct vkc_buffer turns; /* uint64 [2, head_dim / 2]: local, global layers; rotation.glsl */
     VkPipeline rmsnorm, add_norm, geglu, to_half, sum_parts;
-    VkPipeline flash; /* NULL: head_dim or the device do not suit it */
+    VkPipeline geglu_half; /* NULL: no cooperative matrices */
+    VkPipeline flash;      /* NULL: head_dim or the device do not suit it */
     struct vk_attend_pipelines attend;
     uint32_t attend_one_heads; /* per workgroup */
     struct vk_many *many;      /* NULL: nobody has asked for several timelines yet */
