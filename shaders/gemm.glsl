@@ -72,16 +72,24 @@ void load(uint s)
     }
 }
 
-/* Two nibbles of a word, 16 bits apart, as what they stand for: 1024 + q is 0x6400 | q in f16. */
-uint two(uint word, f16vec2 affine)
+uint scaled(f16vec2 q, f16vec2 affine)
 {
-    f16vec2 q = unpackFloat2x16((word & 0x000f000fu) | 0x64006400u) - float16_t(AFFINE != 0 ? 1024.0 : 1032.0);
     return packFloat2x16(AFFINE != 0 ? q * affine.x + affine.y : q * affine.x);
 }
 
-uvec4 eight(uint first, uint second, f16vec2 affine)
+/* Two nibbles of a word, 16 bits apart, as what they stand for: 1024 + q is 0x6400 | q in f16, */
+uint low(uint word, f16vec2 affine)
 {
-    return uvec4(two(first, affine), two(first >> 8, affine), two(second, affine), two(second >> 8, affine));
+    f16vec2 q = unpackFloat2x16((word & 0x000f000fu) | 0x64006400u) - float16_t(AFFINE != 0 ? 1024.0 : 1032.0);
+    return scaled(q, affine);
+}
+
+/* and 1024 + 16 q is 0x6400 | q << 4: exact, and without a shift. */
+uint high(uint word, f16vec2 affine)
+{
+    f16vec2 q = unpackFloat2x16((word & 0x00f000f0u) | 0x64006400u) * float16_t(0.0625) -
+                float16_t(AFFINE != 0 ? 64.0 : 72.0);
+    return scaled(q, affine);
 }
 
 /* Four elements, 1 and 2 swapped. */
@@ -95,10 +103,11 @@ void store_w(uint buffer_, uint at, uvec4 raw, vec2 affine)
     uint to = buffer_ * W_TILE + at / TILE_BLOCKS * STRIDE + at % TILE_BLOCKS * BLOCK / 8;
     if (TYPE == WEIGHT_Q4) {
         f16vec2 a = f16vec2(affine);
-        w_tile[to] = eight(raw.x, raw.y, a);
-        w_tile[to + 1] = eight(raw.z, raw.w, a);
-        w_tile[to + 2] = eight(raw.x >> 4, raw.y >> 4, a);
-        w_tile[to + 3] = eight(raw.z >> 4, raw.w >> 4, a);
+        uvec4 odd = raw >> 8;
+        w_tile[to] = uvec4(low(raw.x, a), low(odd.x, a), low(raw.y, a), low(odd.y, a));
+        w_tile[to + 1] = uvec4(low(raw.z, a), low(odd.z, a), low(raw.w, a), low(odd.w, a));
+        w_tile[to + 2] = uvec4(high(raw.x, a), high(odd.x, a), high(raw.y, a), high(odd.y, a));
+        w_tile[to + 3] = uvec4(high(raw.z, a), high(odd.z, a), high(raw.w, a), high(odd.w, a));
     } else if (BLOCK >= 8) {
         [[unroll]] for (uint i = 0; i < VECS; i += 2) {
             w_tile[to + i / 2] = uvec4(four(unpack(raw, affine, i)), four(unpack(raw, affine, i + 1)));

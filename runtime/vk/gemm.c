@@ -60,9 +60,9 @@ struct vk_gemm_shape vk_gemm_shape(const struct weight *w, uint32_t batch)
  * few, the weights are to be read by as many workgroups as can wait for them at once. */
 static const struct vk_gemm_tiles for_many[] = {
     {128, 128, 64, GEMM_MATS, 1, VK_SPLIT_TAIL},     {128, 128, 32, GEMM_MATS, 2, VK_SPLIT_TAIL},
-    {256, 128, 32, GEMM_MATS, 1, VK_SPLIT_TAIL},     {128, 256, 32, GEMM_MATS, 1, VK_SPLIT_TAIL},
-    {64, 128, 64, GEMM_MATS, 1, VK_SPLIT_TAIL},      {64, 128, 32, GEMM_MATS, 2, VK_SPLIT_TAIL},
-    {64, 64, 64, GEMM_SMALL_MATS, 2, VK_SPLIT_TAIL}, {128, 128, 32, GEMM_MATS, 1, VK_SPLIT_TAIL},
+    {64, 128, 64, GEMM_MATS, 1, VK_SPLIT_TAIL},      {256, 128, 32, GEMM_MATS, 1, VK_SPLIT_TAIL},
+    {64, 64, 64, GEMM_SMALL_MATS, 2, VK_SPLIT_TAIL}, {64, 128, 32, GEMM_MATS, 2, VK_SPLIT_TAIL},
+    {128, 128, 32, GEMM_MATS, 1, VK_SPLIT_TAIL},     {128, 256, 32, GEMM_MATS, 1, VK_SPLIT_TAIL},
     {32, 32, 32, GEMM_SMALL_MATS, 1, VK_SPLIT_TAIL},
 };
 static const struct vk_gemm_tiles for_few[] = {
