@@ -10,6 +10,7 @@
 PUSH(ADD_NORM_FIELDS);
 
 #include "normed.glsl"
+#include "parts.glsl"
 
 void main()
 {
@@ -21,7 +22,13 @@ void main()
     uint first = token * vecs;
     float sum = 0.0;
     for (uint i = gl_LocalInvocationID.x; i < vecs; i += WG) {
-        vec4 y = p.y.v[first + i];
+        vec4 y;
+        if (p.n_parts > 0 && i >= p.first) {
+            y = sum_of_parts(p.parts, token * p.n_rows + i - p.first, p.n_parts, p.part_vecs);
+            p.y.v[first + i] = y;
+        } else {
+            y = p.y.v[first + i];
+        }
         sum += dot(y, y);
     }
     float y_scale = inversesqrt(workgroup_add(sum) / float(p.width) + p.eps);

@@ -243,13 +243,19 @@
     ADDR(F32x4R) w;    \
     NORMED_FIELDS
 
-/* x += rmsnorm(y) * post; z = rmsnorm(x) * next */
+/* x += rmsnorm(y) * post; z = rmsnorm(x) * next. n_parts not 0: y's n_rows from first on are still
+ * in parts, as SUM_PARTS_FIELDS has them. */
 #define ADD_NORM_FIELDS \
     ADDR(F32x4) x;      \
-    ADDR(F32x4R) y;     \
+    ADDR(F32x4) y;      \
+    ADDR(F32x4R) parts; \
     ADDR(F32x4R) post;  \
     ADDR(F32x4R) next;  \
-    NORMED_FIELDS
+    NORMED_FIELDS       \
+    UINT first;         \
+    UINT n_rows;        \
+    UINT part_vecs;     \
+    UINT n_parts;
 
 /* k and v: f16 [n_kv_heads, ring, row_halfs] as pairs; position p is in slot p % ring. With
  * SPEC_MANY, here and below, k, v and ring are those of the token's timeline and layer instead. */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* The parts of gemm.comp's sums, added up in their order; y of the grid is the token. */
+/* What gemm.glsl left in parts, where its reader does not add them up; y of the grid is the token. */
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "common.glsl"
+#include "parts.glsl"
 
 PUSH(SUM_PARTS_FIELDS);
 
@@ -13,10 +14,6 @@ void main()
     if (token >= p.step_p.n || row >= p.n_rows) {
         return;
     }
-    uint at = token * p.n_rows + row;
-    vec4 sum = p.parts.v[at];
-    for (uint i = 1; i < p.n_parts; i++) {
-        sum += p.parts.v[i * p.part_vecs + at];
-    }
-    p.y.v[token * p.y_rows + p.first + row] = sum;
+    p.y.v[token * p.y_rows + p.first + row] =
+        sum_of_parts(p.parts, token * p.n_rows + row, p.n_parts, p.part_vecs);
 }

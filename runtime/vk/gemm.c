@@ -229,20 +229,57 @@ static uint64_t scratch(const struct backend_state *state, uint64_t y, uint64_t 
     return state->acts.address + state->act_off[act];
 }
 
+/* All that recording a matrix times a batch needs. */
+struct cut {
+    struct vk_gemm_tiles tiles;
+    struct plan plan;
+    struct vk_gemm_parts parts;
+};
+
+static bool make_cut(const struct backend_state *state, const struct weight *w, uint64_t y,
+                     uint32_t batch, const struct vk_gemm_tiles *tiles, struct cut *ret)
+{
+    const struct backend *backend = state->bm->backend;
+    struct cut cut = {0};
+    if (tiles) {
+        cut.tiles = *tiles;
+    } else if (!choose_tiles(backend, w, batch, &cut.tiles)) {
+        return false;
+    }
+    uint64_t room;
+    uint32_t padded = div_up(batch, 16) * 16;
+    cut.parts.address = scratch(state, y, &room);
+    cut.plan = make_plan(backend, w, &cut.tiles, batch, (uint32_t)(room / padded));
+    if (cut.plan.parts > 1) {
+        cut.parts.n = cut.plan.parts;
+        cut.parts.first = cut.plan.whole * cut.tiles.rows;
+        cut.parts.rows = w->rows - cut.parts.first;
+        cut.parts.floats = padded * cut.parts.rows;
+    }
+    *ret = cut;
+    return true;
+}
+
+struct vk_gemm_parts vk_gemm_parts(const struct backend_state *state, const struct weight *w,
+                                   uint64_t y, uint32_t batch)
+{
+    struct cut cut;
+    return make_cut(state, w, y, batch, NULL, &cut) ? cut.parts : (struct vk_gemm_parts){0};
+}
+
 static void record_sum(struct backend_state *state, VkCommandBuffer cmd,
-                       const struct push_gemm *gemm, uint64_t y, uint32_t rows, uint32_t parts,
-                       uint32_t batch)
+                       const struct vk_gemm_parts *parts, uint64_t y, uint32_t rows, uint32_t batch)
 {
     const struct backend_model *bm = state->bm;
     struct push_sum_parts push = {
-        .parts = gemm->y,
+        .parts = parts->address,
         .y = y,
-        .step_p = gemm->step_p,
-        .first = gemm->first / 4,
-        .n_rows = gemm->y_rows / 4,
+        .step_p = state->step.address,
+        .first = parts->first / 4,
+        .n_rows = parts->rows / 4,
         .y_rows = rows / 4,
-        .part_vecs = gemm->part_floats / 4,
-        .n_parts = parts,
+        .part_vecs = parts->floats / 4,
+        .n_parts = parts->n,
     };
     vkc_barrier(bm->backend->device, cmd, VKC_SHADER_TO_SHADER);
     vkc_dispatch(bm->backend->device, cmd, bm->sum_parts, &push, sizeof push,
@@ -250,27 +287,13 @@ static void record_sum(struct backend_state *state, VkCommandBuffer cmd,
     vk_mark(state, cmd, "sum_parts");
 }
 
-int vk_record_gemm(struct backend_state *state, VkCommandBuffer cmd, const struct weight *w,
-                   const struct vk_gemm_tiles *tiles, uint64_t y, uint32_t batch, const char *name,
-                   struct err *err)
+static void record_tiles(struct backend_state *state, VkCommandBuffer cmd, const struct weight *w,
+                         const struct cut *cut, VkPipeline pipeline, uint64_t y, uint32_t batch)
 {
     const struct backend_model *bm = state->bm;
     struct vkc_device *device = bm->backend->device;
-    struct vk_gemm_tiles t;
-    VkPipeline pipeline;
-    if (tiles) {
-        t = *tiles;
-    } else if (!choose_tiles(bm->backend, w, batch, &t)) {
-        return err_set(err, -ENOTSUP, "no tiles for rows of %u elements", w->cols);
-    }
-    int r = vk_gemm_pipeline(bm->backend, w, &t, err, &pipeline);
-    if (r < 0) {
-        return r;
-    }
-    uint64_t data = vk_weights_address(&bm->weights, w->data_off), room;
-    uint64_t parts = scratch(state, y, &room);
-    uint32_t padded = div_up(batch, 16) * 16, across = div_up(batch, t.tokens);
-    struct plan plan = make_plan(bm->backend, w, &t, batch, (uint32_t)(room / padded));
+    uint64_t data = vk_weights_address(&bm->weights, w->data_off);
+    uint32_t across = div_up(batch, cut->tiles.tokens);
     struct push_gemm push = {
         .data = data,
         .scale = w->scale_off ? vk_weights_address(&bm->weights, w->scale_off) : data,
@@ -279,25 +302,41 @@ int vk_record_gemm(struct backend_state *state, VkCommandBuffer cmd, const struc
         .power = state->acts.address + state->act_off[ACT_POWER],
         .y = y,
         .step_p = state->step.address,
-        .rows = w->rows,
+        .rows = cut->parts.n ? cut->parts.first : w->rows,
         .y_rows = w->rows,
     };
-    if (plan.whole > 0) {
-        push.rows = w->rows < plan.whole * t.rows ? w->rows : plan.whole * t.rows;
-        vkc_dispatch(device, cmd, pipeline, &push, sizeof push, across, plan.whole, 1);
+    if (cut->plan.whole > 0) {
+        vkc_dispatch(device, cmd, pipeline, &push, sizeof push, across, cut->plan.whole, 1);
     }
-    if (plan.parts > 1) { /* next to them: no barrier */
-        push.first = plan.whole * t.rows;
+    if (cut->parts.n) { /* next to them: no barrier */
+        push.first = cut->parts.first;
         push.rows = w->rows;
-        push.y = parts;
-        push.y_rows = w->rows - push.first;
-        push.part_floats = padded * push.y_rows;
-        vkc_dispatch(device, cmd, pipeline, &push, sizeof push, across, div_up(push.y_rows, t.rows),
-                     plan.parts);
+        push.y = cut->parts.address;
+        push.y_rows = cut->parts.rows;
+        push.part_floats = cut->parts.floats;
+        vkc_dispatch(device, cmd, pipeline, &push, sizeof push, across,
+                     div_up(push.y_rows, cut->tiles.rows), cut->parts.n);
     }
+}
+
+int vk_record_gemm(struct backend_state *state, VkCommandBuffer cmd, const struct weight *w,
+                   const struct vk_gemm_tiles *tiles, uint64_t y, bool leave_parts, uint32_t batch,
+                   const char *name, struct err *err)
+{
+    struct backend *backend = state->bm->backend;
+    struct cut cut;
+    VkPipeline pipeline;
+    if (!make_cut(state, w, y, batch, tiles, &cut)) {
+        return err_set(err, -ENOTSUP, "no tiles for rows of %u elements", w->cols);
+    }
+    int r = vk_gemm_pipeline(backend, w, &cut.tiles, err, &pipeline);
+    if (r < 0) {
+        return r;
+    }
+    record_tiles(state, cmd, w, &cut, pipeline, y, batch);
     vk_mark(state, cmd, name);
-    if (plan.parts > 1) {
-        record_sum(state, cmd, &push, y, w->rows, plan.parts, batch);
+    if (cut.parts.n && !leave_parts) {
+        record_sum(state, cmd, &cut.parts, y, w->rows, batch);
     }
     return 0;
 }

@@ -53,6 +53,12 @@ static bool leaves_half(const struct op *op, const struct weight *reader)
     return op->in_pass && reader != &op->state->bm->model->head && takes_gemm(op, reader);
 }
 
+/* Whether a GEMM leaves the adding up of its parts to the norm that comes next. */
+static bool leaves_parts(const struct op *op, uint64_t y)
+{
+    return op->in_pass && y == act(op, ACT_Y);
+}
+
 static int record_matmul(const struct op *op, const struct weight *w, const char *name, uint64_t x,
                          uint64_t y, bool last_only)
 {
@@ -72,7 +78,8 @@ static int record_matmul(const struct op *op, const struct weight *w, const char
             vk_record_to_half(op->state, op->cmd, x, w->cols, op->batch);
             vkc_barrier(bm->backend->device, op->cmd, VKC_SHADER_TO_SHADER);
         }
-        return vk_record_gemm(op->state, op->cmd, w, NULL, y, op->batch, name, op->err);
+        return vk_record_gemm(op->state, op->cmd, w, NULL, y, leaves_parts(op, y), op->batch, name,
+                              op->err);
     }
     uint32_t tile = one ? 1 : tuning->matmul_tile;
     VkPipeline pipeline;
@@ -140,13 +147,18 @@ static int record_attn_norm(const struct op *op, uint32_t layer)
     return 0;
 }
 
-/* reader: the matrix that multiplies z. */
-static int record_add_norm(const struct op *op, uint64_t post_off, uint64_t next_off,
-                           const struct weight *reader)
+/* writer: the matrix that made y; reader: the one that multiplies z. */
+static int record_add_norm(const struct op *op, const struct weight *writer, uint64_t post_off,
+                           uint64_t next_off, const struct weight *reader)
 {
+    struct vk_gemm_parts parts = {0};
+    if (leaves_parts(op, act(op, ACT_Y)) && takes_gemm(op, writer)) {
+        parts = vk_gemm_parts(op->state, writer, act(op, ACT_Y), op->batch);
+    }
     struct push_add_norm push = {
         .x = act(op, ACT_X),
         .y = act(op, ACT_Y),
+        .parts = parts.address,
         .post = weight_at(op, post_off),
         .next = weight_at(op, next_off),
         .z = act(op, ACT_Z),
@@ -156,6 +168,10 @@ static int record_add_norm(const struct op *op, uint64_t post_off, uint64_t next
         .width = config_of(op)->hidden,
         .eps = config_of(op)->rms_eps,
         .as_half = leaves_half(op, reader),
+        .first = parts.first / 4,
+        .n_rows = parts.rows / 4,
+        .part_vecs = parts.floats / 4,
+        .n_parts = parts.n,
     };
     dispatch(op, op->state->bm->add_norm, "norm", &push, sizeof push, op->batch, 1, 1);
     return 0;
@@ -300,7 +316,8 @@ static int record_op(const struct op *op, enum backend_op which, uint32_t layer,
     case OP_ATTN_OUT:
         return record_matmul(op, &l->attn_out, "attn_out", act(op, ACT_ATT), act(op, ACT_Y), false);
     case OP_ATTN_ADD:
-        return record_add_norm(op, l->post_attn_norm_off, l->pre_ffn_norm_off, &l->gate_up);
+        return record_add_norm(op, &l->attn_out, l->post_attn_norm_off, l->pre_ffn_norm_off,
+                               &l->gate_up);
     case OP_GATE_UP:
         return record_matmul(op, &l->gate_up, "gate_up", act(op, ACT_Z), act(op, ACT_GATE_UP),
                              false);
@@ -309,7 +326,7 @@ static int record_op(const struct op *op, enum backend_op which, uint32_t layer,
     case OP_DOWN:
         return record_matmul(op, &l->down, "down", act(op, ACT_H), act(op, ACT_Y), false);
     case OP_FFN_ADD:
-        return record_add_norm(op, l->post_ffn_norm_off,
+        return record_add_norm(op, &l->down, l->post_ffn_norm_off,
                                is_last_layer ? model->final_norm_off
                                              : model->layers[layer + 1].input_norm_off,
                                is_last_layer ? &model->head : &model->layers[layer + 1].qkv);

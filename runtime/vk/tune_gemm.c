@@ -102,7 +102,8 @@ static int record(const struct trial *trial, VkCommandBuffer cmd, const struct v
     vkc_timer_reset(device, cmd, trial->timer, 2);
     vkc_timer_write(device, cmd, trial->timer, 0);
     for (uint32_t i = 0; i < trial->n_matrices && r == 0; i++) {
-        r = vk_record_gemm(state, cmd, trial->matrices[i], tiles, y, trial->n_tokens, NULL, err);
+        r = vk_record_gemm(state, cmd, trial->matrices[i], tiles, y, false, trial->n_tokens, NULL,
+                           err);
         vkc_barrier(device, cmd, VKC_SHADER_TO_SHADER);
     }
     vkc_timer_write(device, cmd, trial->timer, 1);

@@ -221,10 +221,17 @@ int vk_gemm_pipeline(struct backend *backend, const struct weight *w,
 void vk_record_to_half(struct backend_state *state, VkCommandBuffer cmd, uint64_t x, uint32_t width,
                        uint32_t batch);
 /* y = ACT_HALF w^T, f32; y is among the activations or the logits. ACT_GATE_UP (ACT_H, if y is
- * that) may be overwritten. */
+ * that) may be overwritten. leave_parts: who reads y next adds up vk_gemm_parts(). */
 int vk_record_gemm(struct backend_state *state, VkCommandBuffer cmd, const struct weight *w,
-                   const struct vk_gemm_tiles *tiles, uint64_t y, uint32_t batch, const char *name,
-                   struct err *err);
+                   const struct vk_gemm_tiles *tiles, uint64_t y, bool leave_parts, uint32_t batch,
+                   const char *name, struct err *err);
+/* What of y was left in parts: rows from first on. All 0: nothing. */
+struct vk_gemm_parts {
+    uint64_t address; /* f32 [n, floats], a part: [batch, rows] */
+    uint32_t first, rows, floats, n;
+};
+struct vk_gemm_parts vk_gemm_parts(const struct backend_state *state, const struct weight *w,
+                                   uint64_t y, uint32_t batch);
 
 /* tune_gemm.c */
 
