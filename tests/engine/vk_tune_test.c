@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "gttd_util.h"
 #include "random_model.h"
 #include "vk.h"
 
@@ -23,7 +24,9 @@ struct opened {
 
 static bool validate;
 
-static void open_all(struct opened *o, const struct model *model, const char *cache_dir)
+/* With batches of up to batch_max; 0: as the device has it. */
+static void open_for(struct opened *o, const struct model *model, const char *cache_dir,
+                     uint32_t batch_max)
 {
     const struct backend_params params = {.validate = validate, .cache_dir = cache_dir};
     struct err err;
@@ -31,8 +34,18 @@ static void open_all(struct opened *o, const struct model *model, const char *ca
     uint32_t rewind_max;
     uint64_t kv_bytes;
     CHECK_EQ(vulkan_backend.open(&params, &err, &o->backend), 0);
+    if (batch_max) {
+        o->backend->tuning.batch_max = batch_max;
+    }
     CHECK_EQ(vulkan_backend.bind(o->backend, model, &err, &o->bm, &path), 0);
-    CHECK_EQ(vulkan_backend.state_create(o->bm, 64, &err, &o->state, &rewind_max, &kv_bytes), 0);
+    uint32_t max_pos = batch_max ? batch_max : 64;
+    CHECK_EQ(vulkan_backend.state_create(o->bm, max_pos, &err, &o->state, &rewind_max, &kv_bytes),
+             0);
+}
+
+static void open_all(struct opened *o, const struct model *model, const char *cache_dir)
+{
+    open_for(o, model, cache_dir, 0);
 }
 
 static void close_all(struct opened *o)
@@ -98,8 +111,8 @@ static void test_tune(const struct model *model)
             fputs(
                 "nonsense\ntype 4 affine 0 group 32 cols 96 units 5 normed 0 glu 0: wg 0 lanes 3 "
                 "rows 1 unroll 1 per_cu 1 gbps 1\n"
-                "gemm type 4 affine 0 group 32 cols 96 rows 5: rows 0 tokens 1 k 3 mats 9 buffers "
-                "3 tflops 1\n",
+                "gemm type 4 affine 0 group 32 cols 96 rows 5 batch 32: rows 0 tokens 1 k 3 mats 9 "
+                "buffers 3 split 9 tflops 1\n",
                 f) >= 0);
         CHECK_EQ(fclose(f), 0);
         close_all(&o);
@@ -180,27 +193,29 @@ static void test_profile(const struct model *model)
 
 /* Every tiling that this device can run gives the same result, however it is split for however
  * large a device, as lavapipe too can tell. */
-static void test_tiles(const struct model *model)
+static void test_tiles(const struct model *model, uint32_t n_tokens)
 {
-    enum { N = 21 };
     struct opened o;
     struct err err;
     struct vk_gemm_tiles list[16];
-    open_all(&o, model, NULL);
+    open_for(&o, model, NULL, VK_BATCH_MAX);
     const struct weight *w = &model->layers[0].down;
-    uint32_t n_in = N * w->cols, n_out = N * w->rows;
+    uint32_t n_in = n_tokens * w->cols, n_out = n_tokens * w->rows;
     float *in = malloc(n_in * sizeof *in);
     float *want = malloc(n_out * sizeof *want), *got = malloc(n_out * sizeof *got);
     CHECK(in && want && got);
     for (uint32_t i = 0; i < n_in; i++) {
         in[i] = sinf((float)(i * i % 1009));
     }
-    CHECK_EQ(vulkan_backend.op(o.state, OP_DOWN, 0, NULL, N, 0, in, want, &err), 0);
+    CHECK_EQ(vulkan_backend.op(o.state, OP_DOWN, 0, NULL, n_tokens, 0, in, want, &err), 0);
     VkPhysicalDeviceType *type = &o.backend->device->physical.props.deviceType;
     *type = VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU; /* for which there is more to choose from */
-    uint32_t n =
-        vk_gemm_possible(o.backend) ? vk_gemm_candidates(o.backend, w, VK_BATCH_MAX, list, 16) : 0;
-    struct vk_gemm_choice choice = {.shape = vk_gemm_shape(w, N)};
+    static const uint32_t batches[] = {32, VK_ALL_MAX, VK_BATCH_MAX};
+    uint32_t n = 0;
+    for (size_t i = 0; i < ARRAY_SIZE(batches) && vk_gemm_possible(o.backend); i++) {
+        n += vk_gemm_candidates(o.backend, w, batches[i], list + n, (uint32_t)ARRAY_SIZE(list) - n);
+    }
+    struct vk_gemm_choice choice = {.shape = vk_gemm_shape(w, n_tokens)};
     const uint32_t ways = VK_SPLIT_MORE + 1;
     for (uint32_t i = 0; i < 3 * ways * n; i++) {
         choice.tiles = list[i / ways % n];
@@ -208,7 +223,7 @@ static void test_tiles(const struct model *model)
         o.backend->device->physical.compute_units = 1u << i / ways / n;
         o.backend->gemms = &choice;
         o.backend->n_gemms = 1;
-        CHECK_EQ(vulkan_backend.op(o.state, OP_DOWN, 0, NULL, N, 0, in, got, &err), 0);
+        CHECK_EQ(vulkan_backend.op(o.state, OP_DOWN, 0, NULL, n_tokens, 0, in, got, &err), 0);
         double sum = 0, diff = 0;
         for (uint32_t k = 0; k < n_out; k++) {
             sum += (double)want[k] * want[k];
@@ -216,7 +231,7 @@ static void test_tiles(const struct model *model)
         }
         CHECK(sum > 0 && sqrt(diff / sum) < 1e-5); /* f32 sums in another order */
     }
-    printf("%u tilings tried\n", n);
+    printf("%u tilings tried with %u tokens\n", n, n_tokens);
     o.backend->gemms = NULL;
     o.backend->n_gemms = 0;
     free(in);
@@ -278,7 +293,8 @@ int main(void)
     random_model_create(&config, &formats, 1, &model, &base);
     test_candidates();
     test_profile(&model);
-    test_tiles(&model);
+    test_tiles(&model, 21);
+    test_tiles(&model, 150);
     test_read_speed(&model);
     test_tune(&model);
     random_model_destroy(&model, base);
