@@ -220,13 +220,15 @@ static struct plan make_plan(const struct backend *backend, const struct weight 
     return parts > 1 ? (struct plan){.whole = whole, .parts = parts} : plan;
 }
 
-/* Where parts wait to be added up, and how many floats there are. */
+/* Where parts wait to be added up, and how many floats there are: what lies between the normed x
+ * and the result, for gate and up, which are done with it; else where those two will be next. */
 static uint64_t scratch(const struct backend_state *state, uint64_t y, uint64_t *ret_floats)
 {
-    uint64_t gate_up = state->acts.address + state->act_off[ACT_GATE_UP];
-    enum vk_act act = y == gate_up ? ACT_H : ACT_GATE_UP;
-    *ret_floats = (state->act_off[act + 1] - state->act_off[act]) / sizeof(float);
-    return state->acts.address + state->act_off[act];
+    bool is_gate_up = y == state->acts.address + state->act_off[ACT_GATE_UP];
+    uint64_t begin = state->act_off[is_gate_up ? ACT_Y : ACT_GATE_UP];
+    uint64_t end = state->act_off[is_gate_up ? ACT_GATE_UP : ACT_H];
+    *ret_floats = (end - begin) / sizeof(float);
+    return state->acts.address + begin;
 }
 
 /* All that recording a matrix times a batch needs. */

@@ -220,8 +220,9 @@ int vk_gemm_pipeline(struct backend *backend, const struct weight *w,
 /* ACT_HALF and ACT_POWER of what is in x, f32 [batch, width]. */
 void vk_record_to_half(struct backend_state *state, VkCommandBuffer cmd, uint64_t x, uint32_t width,
                        uint32_t batch);
-/* y = ACT_HALF w^T, f32; y is among the activations or the logits. ACT_GATE_UP (ACT_H, if y is
- * that) may be overwritten. leave_parts: who reads y next adds up vk_gemm_parts(). */
+/* y = ACT_HALF w^T, f32; y is among the activations or the logits. ACT_GATE_UP (from ACT_Y to
+ * ACT_ATT, if y is that) may be overwritten. leave_parts: who reads y next adds up vk_gemm_parts().
+ */
 int vk_record_gemm(struct backend_state *state, VkCommandBuffer cmd, const struct weight *w,
                    const struct vk_gemm_tiles *tiles, uint64_t y, bool leave_parts, uint32_t batch,
                    const char *name, struct err *err);
@@ -321,7 +322,7 @@ int vk_sampler_token(const struct vk_sampler *sampler, uint32_t row, uint32_t st
 
 /* state.c */
 
-/* Activations, f32 [tokens, width], all in one buffer. */
+/* Activations, f32 [tokens, width], all in one buffer, in this order. */
 enum vk_act {
     ACT_X,       /* residual stream [hidden] */
     ACT_X_NEXT,  /* the same, one half-layer on: decode.c writes one from the other in turn */
