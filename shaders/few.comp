@@ -4,7 +4,8 @@
  * all of them: between gemv.comp, whose arithmetic this is, and gemm.comp. z is what quantize.comp
  * made. A workgroup has ROWS rows for every LANES invocations and goes along K in tiles of UNROLL *
  * LANES blocks: the tokens' z of a tile is in shared memory, and the next tile's weights and z are
- * under way while it is used. x of the grid: rows; y: TOKENS tokens each.
+ * under way while it is used. x of the grid: TOKENS tokens each, next to each other so that
+ * they find the weights in a cache; y: rows.
  */
 #version 460
 #extension GL_GOOGLE_include_directive : require
@@ -178,13 +179,13 @@ void write(uint first_unit)
 
 void main()
 {
-    first_token = gl_WorkGroupID.y * TOKENS;
+    first_token = gl_WorkGroupID.x * TOKENS;
     if (first_token >= p.step_p.n) {
         return;
     }
     uint me = gl_SubgroupID * gl_SubgroupSize + gl_SubgroupInvocationID;
     lane = me % LANES;
-    uint unit = (gl_WorkGroupID.x * (WG / LANES) + me / LANES) * ROWS;
+    uint unit = (gl_WorkGroupID.y * (WG / LANES) + me / LANES) * ROWS;
     [[unroll]] for (uint i = 0; i < ALL_ROWS * TOKENS; i++) {
         acc[i] = 0.0;
     }

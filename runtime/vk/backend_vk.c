@@ -84,6 +84,7 @@ static void vk_close(struct backend *backend)
     }
     free(backend->choices);
     free(backend->gemms);
+    free(backend->fews);
     free(backend->choices_path);
     vkc_device_destroy(backend->device);
     vkc_instance_destroy(backend->instance);

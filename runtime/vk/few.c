@@ -5,7 +5,8 @@
 
 #include "vk.h"
 
-#define TOKENS_MAX 16 /* of a workgroup: each takes a register for every row */
+#define TOKENS_MAX     16 /* of a workgroup: each takes a register for every row */
+#define CANDIDATES_MAX 16
 
 static uint32_t block_of(uint32_t type)
 {
@@ -28,13 +29,39 @@ static uint32_t units_of(const struct weight *w, bool glu)
     return glu ? w->rows / 2 : w->rows;
 }
 
-bool vk_few_fits(const struct backend *backend, const struct weight *w, uint32_t batch)
+bool vk_few_possible(const struct backend *backend, const struct weight *w)
 {
     const struct vkc_physical *physical = &backend->device->physical;
-    uint32_t max = vk_gemm_fits(backend, w) ? backend->tuning.few_max : STEP_ROWS_MAX;
-    return (w->type == WEIGHT_Q4 || w->type == WEIGHT_Q8) && w->cols % 32 == 0 && batch > 1 &&
-           batch <= max && physical->has_int_dot && physical->has_shuffle &&
-           physical->subgroup_size >= 8;
+    return (w->type == WEIGHT_Q4 || w->type == WEIGHT_Q8) && w->cols % 32 == 0 &&
+           physical->has_int_dot && physical->has_shuffle && physical->subgroup_size >= 8;
+}
+
+struct vk_few_shape vk_few_shape(const struct weight *w, uint32_t batch, bool glu)
+{
+    return (struct vk_few_shape){
+        .type = w->type,
+        .affine = w->bias_off != 0,
+        .group = w->group,
+        .cols = w->cols,
+        .rows = w->rows,
+        .glu = glu,
+        .batch = batch,
+    };
+}
+
+bool vk_few_fits(const struct backend *backend, const struct weight *w, uint32_t batch)
+{
+    if (batch < 2 || batch > STEP_ROWS_MAX || !vk_few_possible(backend, w)) {
+        return false;
+    }
+    for (int glu = 0; glu < 2; glu++) {
+        struct vk_few_shape shape = vk_few_shape(w, batch, glu);
+        const struct vk_few_choice *choice = vk_few_find(backend, &shape);
+        if (choice) {
+            return choice->tuning.tokens > 0;
+        }
+    }
+    return batch <= backend->tuning.few_max || !vk_gemm_fits(backend, w);
 }
 
 /*
@@ -73,6 +100,38 @@ static bool suits(const struct vkc_physical *physical, const struct weight *w, b
            (units_of(w, glu) + per_group - 1) / per_group <= 65535;
 }
 
+uint32_t vk_few_candidates(const struct backend *backend, const struct weight *w, uint32_t batch,
+                           bool glu, struct vk_few_tuning *ret, uint32_t cap)
+{
+    const struct vkc_physical *physical = &backend->device->physical;
+    double costs[CANDIDATES_MAX];
+    uint32_t n = 0;
+    cap = cap < CANDIDATES_MAX ? cap : CANDIDATES_MAX;
+    for (uint32_t i = 0; i < 2 * 3 * 3 * 2; i++) {
+        struct vk_few_tuning t = {.wg = 128u << i % 2,
+                                  .lanes = 8u << i / 2 % 3,
+                                  .rows = 1u << i / 6 % 3,
+                                  .unroll = 1u << i / 18,
+                                  .tokens = batch < TOKENS_MAX ? batch : TOKENS_MAX};
+        if (!suits(physical, w, glu, &t)) {
+            continue;
+        }
+        double clocks = cost(physical, w, glu, &t);
+        uint32_t at = n < cap ? n++ : cap;
+        for (; at > 0 && costs[at - 1] > clocks; at--) {
+            if (at < cap) {
+                costs[at] = costs[at - 1];
+                ret[at] = ret[at - 1];
+            }
+        }
+        if (at < cap) {
+            costs[at] = clocks;
+            ret[at] = t;
+        }
+    }
+    return n;
+}
+
 struct vk_few_tuning vk_few_tuning(const struct backend *backend, const struct weight *w,
                                    uint32_t batch, bool glu)
 {
@@ -85,18 +144,13 @@ struct vk_few_tuning vk_few_tuning(const struct backend *backend, const struct w
     if (backend->few && suits(physical, w, glu, backend->few)) {
         return *backend->few;
     }
-    double least = INFINITY;
-    for (uint32_t i = 0; i < 2 * 3 * 3 * 2; i++) {
-        struct vk_few_tuning t = {.wg = 128u << i % 2,
-                                  .lanes = 8u << i / 2 % 3,
-                                  .rows = 1u << i / 6 % 3,
-                                  .unroll = 1u << i / 18,
-                                  .tokens = best.tokens};
-        if (physical->props.deviceType != VK_PHYSICAL_DEVICE_TYPE_CPU &&
-            suits(physical, w, glu, &t) && cost(physical, w, glu, &t) < least) {
-            least = cost(physical, w, glu, &t);
-            best = t;
-        }
+    struct vk_few_shape shape = vk_few_shape(w, batch, glu);
+    const struct vk_few_choice *choice = vk_few_find(backend, &shape);
+    if (choice && choice->tuning.tokens && suits(physical, w, glu, &choice->tuning)) {
+        return choice->tuning;
+    }
+    if (physical->props.deviceType != VK_PHYSICAL_DEVICE_TYPE_CPU) {
+        vk_few_candidates(backend, w, batch, glu, &best, 1);
     }
     return best;
 }
@@ -172,8 +226,8 @@ int vk_record_few(struct backend_state *state, VkCommandBuffer cmd, const struct
         .units = units_of(w, glu),
     };
     uint32_t per_group = t.wg / t.lanes * t.rows;
-    vkc_dispatch(backend->device, cmd, few, &push, sizeof push,
-                 (push.units + per_group - 1) / per_group, (batch + t.tokens - 1) / t.tokens, 1);
+    vkc_dispatch(backend->device, cmd, few, &push, sizeof push, (batch + t.tokens - 1) / t.tokens,
+                 (push.units + per_group - 1) / per_group, 1);
     vk_mark(state, cmd, name);
     return 0;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Which specialization of gemv.comp suits a device best, by trying those that should; tune_gemm.c
- * does the same for gemm.comp. What was found is kept in a text file beside the pipeline cache, a
- * line per shape; deleting the file makes the next start measure again.
+ * and tune_few.c do the same for gemm.comp and few.comp. What was found is kept in a text file
+ * beside the pipeline cache, a line per shape; deleting the file makes the next start measure
+ * again.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -14,7 +15,7 @@
 #include "gttd_util.h"
 #include "vk.h"
 
-#define TUNE_VERSION   "tuned 5" /* of the file's format, the shaders and the candidates */
+#define TUNE_VERSION   "tuned 6" /* of the file's format, the shaders and the candidates */
 #define N_MATRICES     5         /* of a layer, and the head */
 #define LAYERS_MAX     16 /* of a model that are measured: enough to be larger than a cache */
 #define RUNS           5  /* of which the fastest counts */
@@ -228,6 +229,11 @@ static void save(const struct backend *backend)
         vk_gemm_choice_print(&backend->gemms[i], text, sizeof text);
         ok = fprintf(f, "%s\n", text) > 0;
     }
+    for (uint32_t i = 0; ok && i < backend->n_fews; i++) {
+        char text[256];
+        vk_few_choice_print(&backend->fews[i], text, sizeof text);
+        ok = fprintf(f, "%s\n", text) > 0;
+    }
     ok = (!f || fclose(f) == 0) && ok;
     if (!ok || rename(temp, backend->choices_path) < 0) {
         vkc_log(backend->instance, "%s: cannot write: %s", temp, strerror(errno));
@@ -282,6 +288,7 @@ void vk_choices_load(struct backend *backend, const char *cache_dir)
             break;
         }
         vk_gemm_choice_read(backend, line);
+        vk_few_choice_read(backend, line);
     }
     fclose(f);
 }
@@ -357,7 +364,7 @@ static int tune_gemv(struct backend_state *state, uint64_t end_ns, uint32_t *ret
 
 bool vk_tune_wanted(const struct backend_model *bm)
 {
-    bool wanted = vk_tune_gemm_wanted(bm);
+    bool wanted = vk_tune_gemm_wanted(bm) || vk_tune_few_wanted(bm);
     for (int which = 0; which < N_MATRICES && !wanted; which++) {
         struct trial trial = {0};
         gather(&trial, bm->model, which);
@@ -370,12 +377,15 @@ int vk_tune(struct backend_state *state, struct err *err)
 {
     struct backend *backend = state->bm->backend;
     uint64_t end_ns = now_ns() + TUNE_NS;
-    uint32_t n_gemv = 0, n_gemm = 0;
+    uint32_t n_gemv = 0, n_gemm = 0, n_few = 0;
     int r = tune_gemv(state, end_ns, &n_gemv, err);
     if (r == 0) {
         r = vk_tune_gemm(state, end_ns, &n_gemm, err);
     }
-    if (r == 0 && n_gemv + n_gemm > 0) {
+    if (r == 0) {
+        r = vk_tune_few(state, end_ns, &n_few, err);
+    }
+    if (r == 0 && n_gemv + n_gemm + n_few > 0) {
         save(backend);
     }
     return r;

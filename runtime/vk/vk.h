@@ -82,6 +82,25 @@ struct vk_gemm_choice {
     double tflops; /* as measured with it */
 };
 
+/* What few.comp is made for. */
+struct vk_few_shape {
+    uint32_t type, affine, group, cols, rows;
+    uint32_t glu;   /* a unit is a gate's row and an up's */
+    uint32_t batch; /* one of vk_batches */
+};
+
+/* How it runs: see few.comp. */
+struct vk_few_tuning {
+    uint32_t wg, lanes, rows, unroll;
+    uint32_t tokens; /* of a workgroup; in a choice, 0: gemm.comp is faster */
+};
+
+struct vk_few_choice {
+    struct vk_few_shape shape;
+    struct vk_few_tuning tuning;
+    double us; /* as measured with it */
+};
+
 struct backend {
     struct vkc_instance *instance;
     struct vkc_device *device;
@@ -93,6 +112,8 @@ struct backend {
     uint32_t n_choices;
     struct vk_gemm_choice *gemms; /* [n_gemms], measured: tune_gemm.c */
     uint32_t n_gemms;
+    struct vk_few_choice *fews; /* [n_fews], measured: tune_few.c */
+    uint32_t n_fews;
     char *choices_path;              /* NULL: none on disk */
     const struct vk_few_tuning *few; /* how few.comp runs, if it can; NULL: as suits each matrix */
 };
@@ -190,13 +211,15 @@ int vk_record_gemv(struct backend_state *state, VkCommandBuffer cmd, const struc
 
 /* few.c */
 
-/* What few.comp runs with. */
-struct vk_few_tuning {
-    uint32_t wg, lanes, rows, unroll, tokens;
-};
-
+/* Whether few.comp could run a matrix on this device. */
+bool vk_few_possible(const struct backend *backend, const struct weight *w);
 /* Whether a batch of so many tokens times a matrix is few.comp's. */
 bool vk_few_fits(const struct backend *backend, const struct weight *w, uint32_t batch);
+struct vk_few_shape vk_few_shape(const struct weight *w, uint32_t batch, bool glu);
+/* Tunings that should be good, the best first; at most cap. */
+uint32_t vk_few_candidates(const struct backend *backend, const struct weight *w, uint32_t batch,
+                           bool glu, struct vk_few_tuning *ret, uint32_t cap);
+/* As measured, else as should be good. */
 struct vk_few_tuning vk_few_tuning(const struct backend *backend, const struct weight *w,
                                    uint32_t batch, bool glu);
 /* As vk_record_gemv(), for batch tokens: two dispatches. */
@@ -233,6 +256,19 @@ struct vk_gemm_parts {
 };
 struct vk_gemm_parts vk_gemm_parts(const struct backend_state *state, const struct weight *w,
                                    uint64_t y, uint32_t batch);
+
+/* tune_few.c */
+
+/* What was measured for a shape; NULL: nothing. */
+const struct vk_few_choice *vk_few_find(const struct backend *backend,
+                                        const struct vk_few_shape *shape);
+bool vk_tune_few_wanted(const struct backend_model *bm);
+/* Measure shapes that were not measured before, until end_ns of CLOCK_MONOTONIC. */
+int vk_tune_few(struct backend_state *state, uint64_t end_ns, uint32_t *ret_n_new, struct err *err);
+/* A line of the file of choices. */
+int vk_few_choice_print(const struct vk_few_choice *choice, char *text, size_t size);
+/* Keep what a line says, unless it says nothing that could be run. */
+void vk_few_choice_read(struct backend *backend, const char *line);
 
 /* tune_gemm.c */
 

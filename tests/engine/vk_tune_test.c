@@ -98,11 +98,12 @@ static void test_tune(const struct model *model)
         CHECK_EQ(o.backend->n_choices, 1);
         struct vk_gemv_choice chosen = o.backend->choices[0];
         CHECK(chosen.shape.units == VOCAB && chosen.gbps > 0);
-        uint32_t n_gemms = o.backend->n_gemms;
+        uint32_t n_gemms = o.backend->n_gemms, n_fews = o.backend->n_fews;
         CHECK((n_gemms > 0) == vk_gemm_fits(o.backend, &model->layers[0].qkv));
         CHECK_EQ(vk_tune(o.state, &err), 0); /* knows it already */
         CHECK_EQ(o.backend->n_choices, 1);
         CHECK_EQ(o.backend->n_gemms, n_gemms);
+        CHECK_EQ(o.backend->n_fews, n_fews);
 
         /* Lines of another make, or out of range, are left alone. */
         FILE *f = fopen(o.backend->choices_path, "ae");
@@ -112,13 +113,16 @@ static void test_tune(const struct model *model)
                 "nonsense\ntype 4 affine 0 group 32 cols 96 units 5 normed 0 glu 0: wg 0 lanes 3 "
                 "rows 1 unroll 1 per_cu 1 gbps 1\n"
                 "gemm type 4 affine 0 group 32 cols 96 rows 5 batch 32: rows 0 tokens 1 k 3 mats 9 "
-                "buffers 3 split 9 tflops 1\n",
+                "buffers 3 split 9 tflops 1\n"
+                "few type 4 affine 0 group 32 cols 96 rows 5 glu 0 batch 8: wg 0 lanes 3 rows 1 "
+                "unroll 1 tokens 8 us 1\n",
                 f) >= 0);
         CHECK_EQ(fclose(f), 0);
         close_all(&o);
         open_all(&o, model, dir);
         CHECK_EQ(o.backend->n_choices, 1);
         CHECK_EQ(o.backend->n_gemms, n_gemms);
+        CHECK_EQ(o.backend->n_fews, n_fews);
         CHECK(memcmp(&o.backend->choices[0].tuning, &chosen.tuning, sizeof chosen.tuning) == 0);
         decode(&o, after);
         CHECK(distance(before, after) < 1e-5); /* sums in another order */
@@ -126,6 +130,49 @@ static void test_tune(const struct model *model)
     close_all(&o);
     snprintf(command, sizeof command, "rm -r %s", dir);
     CHECK_EQ(system(command), 0);
+}
+
+static void prefill(struct opened *o, float *logits)
+{
+    int32_t ids[16];
+    struct err err;
+    for (int32_t i = 0; i < 16; i++) {
+        ids[i] = 3 + 7 * i;
+    }
+    CHECK_EQ(vulkan_backend.forward(o->state, ids, 16, 0, LOGITS_LAST, logits, &err), 0);
+}
+
+/* Gate and up, and down, for 8, 16 and 32 tokens; a start reads what an earlier one wrote. */
+static void test_tune_few(const struct model *model)
+{
+    static float before[VOCAB], after[VOCAB];
+    const struct model_layer *layer = &model->layers[0];
+    struct opened o, next;
+    struct err err;
+    uint32_t n_new;
+    open_all(&o, model, NULL);
+    open_all(&next, model, NULL);
+    if (vk_few_possible(o.backend, &layer->down)) {
+        prefill(&o, before);
+        CHECK_EQ(vk_tune_few(o.state, UINT64_MAX, &n_new, &err), 0);
+        CHECK_EQ(o.backend->n_fews, 6);
+        for (uint32_t i = 0; i < o.backend->n_fews; i++) {
+            const struct vk_few_choice *c = &o.backend->fews[i];
+            char text[256];
+            CHECK(c->us > 0 && (c->tuning.tokens > 0 || c->shape.batch > 8));
+            CHECK_EQ(vk_few_fits(o.backend, c->shape.glu ? &layer->gate_up : &layer->down,
+                                 c->shape.batch),
+                     c->tuning.tokens > 0);
+            CHECK(vk_few_choice_print(c, text, sizeof text) < (int)sizeof text);
+            vk_few_choice_read(next.backend, text);
+        }
+        CHECK(!vk_tune_few_wanted(o.bm) && !vk_tune_few_wanted(next.bm));
+        CHECK_EQ(next.backend->n_fews, 6);
+        prefill(&next, after);
+        CHECK(distance(before, after) < 5e-3); /* in float16, or not */
+    }
+    close_all(&o);
+    close_all(&next);
 }
 
 /* The candidates for shapes of real models on real devices: always some, all within limits. */
@@ -297,6 +344,11 @@ int main(void)
     test_tiles(&model, 150);
     test_read_speed(&model);
     test_tune(&model);
+    random_model_destroy(&model, base);
+    config.ffn = 4096;
+    random_formats(&config, (struct weight_format){WEIGHT_Q4, 32, false}, &formats);
+    random_model_create(&config, &formats, 1, &model, &base);
+    test_tune_few(&model);
     random_model_destroy(&model, base);
     return 0;
 }

@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: MIT */
+/* Which specialization of few.comp suits a device best for a few tokens, or whether gemm.comp does:
+ * see tune.c. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "gttd_util.h"
+#include "vk.h"
+
+#define N_MATRICES     4
+#define LAYERS_MAX     16 /* of a model that are measured: enough to be larger than a cache */
+#define RUNS           8  /* of which the fastest counts */
+#define CANDIDATES     5  /* of few.comp */
+#define TUNE_MIN_BYTES (256u << 10) /* smaller ones cost a barrier, however they are read */
+
+/* Two and four tokens wait for memory as one does, and run as should be good. */
+static const uint32_t batches[] = {8, 16, 32};
+
+static uint64_t now_ns(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+const struct vk_few_choice *vk_few_find(const struct backend *backend,
+                                        const struct vk_few_shape *shape)
+{
+    for (uint32_t i = 0; i < backend->n_fews; i++) {
+        if (memcmp(&backend->fews[i].shape, shape, sizeof *shape) == 0) {
+            return &backend->fews[i];
+        }
+    }
+    return NULL;
+}
+
+static int add_choice(struct backend *backend, const struct vk_few_choice *choice)
+{
+    struct vk_few_choice *grown = realloc(backend->fews, (backend->n_fews + 1) * sizeof *grown);
+    if (!grown) {
+        return -ENOMEM;
+    }
+    backend->fews = grown;
+    grown[backend->n_fews++] = *choice;
+    return 0;
+}
+
+#define LINE_FORMAT                                                                            \
+    "few type %" SCNu32 " affine %" SCNu32 " group %" SCNu32 " cols %" SCNu32 " rows %" SCNu32 \
+    " glu %" SCNu32 " batch %" SCNu32 ": wg %" SCNu32 " lanes %" SCNu32 " rows %" SCNu32       \
+    " unroll %" SCNu32 " tokens %" SCNu32
+
+int vk_few_choice_print(const struct vk_few_choice *c, char *text, size_t size)
+{
+    const struct vk_few_shape *s = &c->shape;
+    const struct vk_few_tuning *t = &c->tuning;
+    return snprintf(text, size, LINE_FORMAT " us %.2f", s->type, s->affine, s->group, s->cols,
+                    s->rows, s->glu, s->batch, t->wg, t->lanes, t->rows, t->unroll, t->tokens,
+                    c->us);
+}
+
+/* Whether it suits device and matrix is checked when it is used; here only that these are numbers
+ * to compute with. */
+static bool is_sane(const struct vk_few_tuning *t)
+{
+    return t->wg && t->wg <= 1024 && t->lanes && (t->lanes & (t->lanes - 1)) == 0 &&
+           t->lanes <= t->wg && t->rows && t->rows <= 16 && t->unroll && t->unroll <= 16 &&
+           t->tokens <= STEP_ROWS_MAX;
+}
+
+void vk_few_choice_read(struct backend *backend, const char *line)
+{
+    struct vk_few_choice c = {0};
+    struct vk_few_shape *s = &c.shape;
+    struct vk_few_tuning *t = &c.tuning;
+    int n = sscanf(line, LINE_FORMAT " us %lf", &s->type, &s->affine, &s->group, &s->cols, &s->rows,
+                   &s->glu, &s->batch, &t->wg, &t->lanes, &t->rows, &t->unroll, &t->tokens, &c.us);
+    if (n == 13 && is_sane(t) && !vk_few_find(backend, s)) {
+        (void)add_choice(backend, &c); /* without it, it is measured again */
+    }
+}
+
+/* One shape's measuring: the same matrix of the layers, one after the other, in each way. */
+struct trial {
+    struct backend_state *state;
+    struct vk_few_shape shape;
+    const struct weight *matrices[LAYERS_MAX];
+    uint32_t n_matrices;
+    enum vk_act x, y, gemm_y;
+    VkQueryPool timer;
+    struct vk_few_tuning list[CANDIDATES];
+    uint32_t n;                           /* of the list; then gemm.comp, if it is a way, too */
+    VkCommandBuffer cmds[CANDIDATES + 1]; /* [n_cmds] */
+    uint32_t n_cmds;
+    double ns[CANDIDATES + 1]; /* the fastest run; 0: none */
+};
+
+static void gather(struct trial *trial, const struct model *model, int which, uint32_t batch)
+{
+    static const struct {
+        enum vk_act x, y, gemm_y;
+    } acts[] = {{ACT_Z, ACT_QKV, ACT_QKV},
+                {ACT_ATT, ACT_Y, ACT_Y},
+                {ACT_Z, ACT_H, ACT_GATE_UP},
+                {ACT_H, ACT_Y, ACT_Y}};
+    uint32_t n = model->config.n_layers < LAYERS_MAX ? model->config.n_layers : LAYERS_MAX;
+    for (uint32_t l = 0; l < n; l++) {
+        const struct model_layer *layer = &model->layers[l];
+        const struct weight *all[] = {&layer->qkv, &layer->attn_out, &layer->gate_up, &layer->down};
+        trial->matrices[l] = all[which];
+    }
+    trial->n_matrices = n;
+    trial->x = acts[which].x;
+    trial->y = acts[which].y;
+    trial->gemm_y = acts[which].gemm_y;
+    trial->shape = vk_few_shape(trial->matrices[0], batch, which == 2);
+}
+
+static bool is_wanted(const struct backend *backend, const struct trial *trial)
+{
+    const struct weight *w = trial->matrices[0];
+    const struct vk_few_shape *shape = &trial->shape;
+    struct vk_few_tuning any;
+    return weight_bytes(w) >= TUNE_MIN_BYTES && vk_few_possible(backend, w) &&
+           !vk_few_find(backend, shape) &&
+           vk_few_candidates(backend, w, shape->batch, shape->glu, &any, 1) == 1;
+}
+
+bool vk_tune_few_wanted(const struct backend_model *bm)
+{
+    bool wanted = false;
+    for (uint32_t i = 0; i < N_MATRICES * ARRAY_SIZE(batches) && !wanted; i++) {
+        struct trial trial = {0};
+        gather(&trial, bm->model, (int)(i % N_MATRICES), batches[i / N_MATRICES]);
+        wanted = is_wanted(bm->backend, &trial);
+    }
+    return wanted;
+}
+
+static int record_matrix(const struct trial *trial, VkCommandBuffer cmd, const struct weight *w,
+                         uint32_t way, struct err *err)
+{
+    struct backend_state *state = trial->state;
+    struct backend *backend = state->bm->backend;
+    const uint64_t *off = state->act_off, acts = state->acts.address;
+    if (way == trial->n) {
+        vk_record_to_half(state, cmd, acts + off[trial->x], w->cols, trial->shape.batch);
+        vkc_barrier(backend->device, cmd, VKC_SHADER_TO_SHADER);
+        return vk_record_gemm(state, cmd, w, NULL, acts + off[trial->gemm_y], false,
+                              trial->shape.batch, NULL, err);
+    }
+    struct vk_gemv_input input = {.prologue = GEMV_PLAIN, .x = acts + off[trial->x]};
+    const struct vk_few_tuning *usual = backend->few;
+    backend->few = &trial->list[way];
+    int r = vk_record_few(state, cmd, w, &input, acts + off[trial->y], trial->shape.glu,
+                          trial->shape.batch, NULL, err);
+    backend->few = usual;
+    return r;
+}
+
+static int record(const struct trial *trial, VkCommandBuffer cmd, uint32_t way, struct err *err)
+{
+    struct vkc_device *device = trial->state->bm->backend->device;
+    int r = 0;
+    vkc_timer_reset(device, cmd, trial->timer, 2);
+    vkc_timer_write(device, cmd, trial->timer, 0);
+    for (uint32_t i = 0; i < trial->n_matrices && r == 0; i++) {
+        r = record_matrix(trial, cmd, trial->matrices[i], way, err);
+        vkc_barrier(device, cmd, VKC_SHADER_TO_SHADER);
+    }
+    vkc_timer_write(device, cmd, trial->timer, 1);
+    return r == 0 ? vkc_cmd_end(device, cmd, err) : r;
+}
+
+/* All ways are recorded, which compiles them, before the first is run. */
+static int record_all(struct trial *trial, struct err *err)
+{
+    struct backend *backend = trial->state->bm->backend;
+    const struct weight *w = trial->matrices[0];
+    uint32_t batch = trial->shape.batch;
+    int r = 0;
+    trial->n = vk_few_candidates(backend, w, batch, trial->shape.glu, trial->list, CANDIDATES);
+    uint32_t n_ways = trial->n + (batch > backend->tuning.few_max && vk_gemm_fits(backend, w));
+    for (uint32_t way = 0; way < n_ways && r == 0; way++) {
+        r = vkc_cmd_begin(backend->device, err, &trial->cmds[way]);
+        if (r == 0) {
+            trial->n_cmds++;
+            r = record(trial, trial->cmds[way], way, err);
+        }
+    }
+    return r;
+}
+
+/* One after the other, so often: the device's clocks are the same for all. The first time only
+ * gets them up. */
+static int run_all(struct trial *trial, struct err *err)
+{
+    struct backend *backend = trial->state->bm->backend;
+    int r = vk_set_step(trial->state, NULL, trial->shape.batch, 0, err);
+    for (uint32_t i = 0; i < (RUNS + 1) * trial->n_cmds && r == 0; i++) {
+        uint32_t way = i % trial->n_cmds;
+        double ns[2];
+        r = vk_run(backend, &trial->cmds[way], 1, err);
+        if (r == 0) {
+            r = vkc_timer_read(backend->device, trial->timer, 2, err, ns);
+        }
+        bool counts = r == 0 && i >= trial->n_cmds && ns[1] > 0;
+        if (counts && (trial->ns[way] == 0 || ns[1] < trial->ns[way])) {
+            trial->ns[way] = ns[1];
+        }
+    }
+    return r;
+}
+
+static int keep_best(const struct trial *trial, struct err *err)
+{
+    struct backend *backend = trial->state->bm->backend;
+    uint32_t best = 0;
+    for (uint32_t way = 1; way < trial->n_cmds; way++) {
+        best = trial->ns[way] < trial->ns[best] ? way : best;
+    }
+    struct vk_few_choice choice = {
+        .shape = trial->shape,
+        .tuning = trial->list[best < trial->n ? best : 0],
+        .us = trial->ns[best] * 1e-3 / trial->n_matrices,
+    };
+    if (best == trial->n) {
+        choice.tuning.tokens = 0;
+    }
+    char text[256];
+    vk_few_choice_print(&choice, text, sizeof text);
+    vkc_log(backend->instance, "tuned: %s", text);
+    int r = add_choice(backend, &choice);
+    return r == 0 ? 0 : err_set(err, r, "no memory for a tuning");
+}
+
+static int tune_shape(struct trial *trial, struct err *err)
+{
+    int r = record_all(trial, err);
+    if (r == 0 && trial->n > 0) {
+        r = run_all(trial, err);
+        r = r == 0 ? keep_best(trial, err) : r;
+    }
+    for (uint32_t i = 0; i < trial->n_cmds; i++) {
+        vkc_cmd_free(trial->state->bm->backend->device, trial->cmds[i]);
+    }
+    return r;
+}
+
+int vk_tune_few(struct backend_state *state, uint64_t end_ns, uint32_t *ret_n_new, struct err *err)
+{
+    struct backend *backend = state->bm->backend;
+    VkQueryPool timer;
+    *ret_n_new = 0;
+    int r = vkc_timer_create(backend->device, 2, err, &timer);
+    if (r < 0) {
+        return r;
+    }
+    for (uint32_t i = 0; i < N_MATRICES * ARRAY_SIZE(batches) && r == 0; i++) {
+        struct trial trial = {.state = state, .timer = timer};
+        gather(&trial, state->bm->model, (int)(i % N_MATRICES), batches[i / N_MATRICES]);
+        if (is_wanted(backend, &trial) && now_ns() < end_ns) {
+            r = tune_shape(&trial, err);
+            ++*ret_n_new;
+        }
+    }
+    vkc_timer_destroy(backend->device, timer);
+    return r;
+}
