@@ -16,6 +16,7 @@ layout(buffer_reference, std430, buffer_reference_align = 4) restrict readonly b
 layout(buffer_reference, std430, buffer_reference_align = 4) coherent buffer F32C { float v[]; };
 layout(buffer_reference, std430, buffer_reference_align = 4) coherent buffer U32C { uint v[]; };
 layout(buffer_reference, std430, buffer_reference_align = 16) buffer F32x4 { vec4 v[]; };
+layout(buffer_reference, std430, buffer_reference_align = 16) coherent buffer F32x4C { vec4 v[]; };
 layout(buffer_reference, std430, buffer_reference_align = 16) restrict readonly buffer F32x4R { vec4 v[]; };
 layout(buffer_reference, std430, buffer_reference_align = 4) restrict readonly buffer U32 { uint v[]; };
 layout(buffer_reference, std430, buffer_reference_align = 4) restrict writeonly buffer U32W { uint v[]; };

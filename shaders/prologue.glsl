@@ -2,72 +2,46 @@
 /*
  * A matrix's input z, made from what PROLOGUE says and rounded to 16 bits per block (the elements of
  * 16 bytes of weights): two signed bytes v = 256 * high + low, for integer dot products. Made by a
- * whole workgroup, each invocation eight elements at a time (EIGHTS in all, MINE at most by one).
+ * whole workgroup, each invocation four elements at a time (FOURS in all, MINE at most by one).
  *
- * The includer has said COLS and PROLOGUE, FIRST_EIGHT (of the token, among those of x and y),
- * WRITES_X (whether this workgroup writes x_out), and has put_block() keep the result.
+ * Included once for each width of an input, with INPUT(name) giving its names. The includer has said
+ * INPUT(COLS) and PROLOGUE, FIRST_FOUR (of the token, among those of x and y), WRITES_X (whether this
+ * workgroup writes x_out), HAS_Y (false: y is 0), the types VEC4S_IN and VEC4S_OUT of activations, and
+ * has INPUT(put_block)() keep the result: word `word` of a block's high and low bytes and, where word
+ * is 0, its scale and sum.
  */
-layout(constant_id = SPEC_COLS) const uint COLS = 256;
+#define COLS        INPUT(COLS)
+#define BLOCKS      INPUT(BLOCKS)
+#define FOURS       INPUT(FOURS)
+#define MINE        INPUT(MINE)
+#define put         INPUT(put)
+#define put_block   INPUT(put_block)
+#define make_plain  INPUT(make_plain)
+#define make_normed INPUT(make_normed)
+#define make_input  INPUT(make_input)
+#define load_norms  INPUT(load_norms)
+#define post        INPUT(post)
+#define next        INPUT(next)
 
-const uint BLOCKS = COLS / BLOCK;
+#ifndef PROLOGUE_GLSL
+#define PROLOGUE_GLSL
 const uint PLANES = BLOCK / 16; /* uvec4 of high bytes of a block, and as many of low */
-const uint EIGHTS = COLS / 8;   /* eight elements of z are an invocation's at once */
-const uint MINE = (EIGHTS + WG - 1) / WG;
+
+struct Input {
+    VEC4S_IN x, y;
+    F32x4R post_norm, next_norm;
+    VEC4S_OUT x_out;
+    float eps;
+};
 
 shared float sums[2 * SLOTS];
 
 uint me; /* invocation of the workgroup, in the order of the subgroups */
 
-/* Words `word` and `word` + 1 of a block's high and low bytes; word is 0: and its scale and sum. */
-void put_block(uint block, uint word, uvec2 high, uvec2 low, float scale, int sum);
-
 /* The low bytes: of v itself, they are what 256 * ((v + 128) >> 8) leaves over, as signed bytes. */
 uint bytes(ivec4 v)
 {
     return (v.x & 255) | (v.y & 255) << 8 | (v.z & 255) << 16 | (v.w & 255) << 24;
-}
-
-/* Eight elements of z, by invocation i of those that share a block. */
-void put(uint i, vec4 z0, vec4 z1)
-{
-    const uint sharers = BLOCK / 8;
-    uvec4 bits = max(floatBitsToUint(z0) & 0x7fffffffu, floatBitsToUint(z1) & 0x7fffffffu);
-    uint top_bits = max(max(bits.x, bits.y), max(bits.z, bits.w)); /* of a NaN largest: not lost */
-    [[unroll]] for (uint x = 1; x < sharers; x *= 2) {
-        top_bits = max(top_bits, subgroupShuffleXor(top_bits, x));
-    }
-    float top = uintBitsToFloat(top_bits);
-    float factor = top_bits == 0 ? 0.0 : 32512.0 / top;
-    ivec4 v0 = ivec4(roundEven(z0 * factor)), v1 = ivec4(roundEven(z1 * factor));
-    ivec4 both = v0 + v1;
-    int sum = both.x + both.y + both.z + both.w;
-    [[unroll]] for (uint x = 1; x < sharers; x *= 2) {
-        sum += subgroupShuffleXor(sum, x);
-    }
-    put_block(i / sharers, i % sharers * 2, uvec2(bytes((v0 + 128) >> 8), bytes((v1 + 128) >> 8)),
-              uvec2(bytes(v0), bytes(v1)), top_bits == 0 ? 0.0 : top / 32512.0, sum);
-}
-
-/* All loads of a round are under way before the first is used. */
-void make_plain()
-{
-    const uint round_size = MINE < 8 ? MINE : 8;
-    vec4 x[2 * round_size];
-    for (uint start = 0; start < EIGHTS; start += round_size * WG) {
-        [[unroll]] for (uint j = 0; j < round_size; j++) {
-            uint i = start + j * WG + me;
-            if (i < EIGHTS) {
-                x[2 * j] = p.x.v[2 * (FIRST_EIGHT + i)];
-                x[2 * j + 1] = p.x.v[2 * (FIRST_EIGHT + i) + 1];
-            }
-        }
-        [[unroll]] for (uint j = 0; j < round_size; j++) {
-            uint i = start + j * WG + me;
-            if (i < EIGHTS) {
-                put(i, x[2 * j], x[2 * j + 1]);
-            }
-        }
-    }
 }
 
 /* The workgroup's sum; slot: 0 and 1 in turn. */
@@ -87,57 +61,124 @@ float add_up(float value, uint slot)
     }
     return value;
 }
+#endif
 
-/* z = rmsnorm(x') * next with x' = x, or x' = x + rmsnorm(y) * post, which is written. */
-void make_normed()
+const uint BLOCKS = COLS / BLOCK;
+const uint FOURS = COLS / 4; /* four elements of z are an invocation's at once */
+const uint MINE = (FOURS + WG - 1) / WG;
+
+void put_block(uint block, uint word, uint high, uint low, float scale, int sum);
+
+/* Four elements of z, by invocation i of those that share a block. */
+void put(uint i, vec4 z)
 {
-    vec4 x[2 * MINE], y[2 * MINE], next[2 * MINE];
-    float y_sum = 0.0, sum = 0.0;
-    [[unroll]] for (uint j = 0; j < 2 * MINE; j++) {
-        uint i = 2 * (j / 2 * WG + me) + j % 2;
-        bool is_mine = i < 2 * EIGHTS;
-        if (PROLOGUE == GEMV_ADD_NORM) {
-            y[j] = is_mine ? p.y.v[2 * FIRST_EIGHT + i] : vec4(0.0);
-        }
-        x[j] = is_mine ? p.x.v[2 * FIRST_EIGHT + i] : vec4(0.0);
+    const uint sharers = BLOCK / 4;
+    uvec4 bits = floatBitsToUint(z) & 0x7fffffffu;
+    uint top_bits = max(max(bits.x, bits.y), max(bits.z, bits.w)); /* of a NaN largest: not lost */
+    [[unroll]] for (uint x = 1; x < sharers; x *= 2) {
+        top_bits = max(top_bits, subgroupShuffleXor(top_bits, x));
     }
-    [[unroll]] for (uint j = 0; j < 2 * MINE; j++) {
-        uint i = 2 * (j / 2 * WG + me) + j % 2;
-        bool is_mine = i < 2 * EIGHTS;
-        next[j] = is_mine ? p.next.v[i] : vec4(0.0);
-        if (PROLOGUE == GEMV_ADD_NORM) {
-            y_sum += dot(y[j], y[j]);
-            y[j] *= is_mine ? p.post.v[i] : vec4(0.0);
-        }
+    float top = uintBitsToFloat(top_bits);
+    float factor = top_bits == 0 ? 0.0 : 32512.0 / top;
+    ivec4 v = ivec4(roundEven(z * factor));
+    int sum = v.x + v.y + v.z + v.w;
+    [[unroll]] for (uint x = 1; x < sharers; x *= 2) {
+        sum += subgroupShuffleXor(sum, x);
     }
-    if (PROLOGUE == GEMV_ADD_NORM) {
-        float factor = inversesqrt(add_up(y_sum, 0) / float(COLS) + p.eps);
-        [[unroll]] for (uint j = 0; j < 2 * MINE; j++) {
-            uint i = 2 * (j / 2 * WG + me) + j % 2;
-            x[j] += y[j] * factor;
-            if (WRITES_X && i < 2 * EIGHTS) {
-                p.x_out.v[2 * FIRST_EIGHT + i] = x[j];
+    put_block(i / sharers, i % sharers, bytes((v + 128) >> 8), bytes(v), top_bits == 0 ? 0.0 : top / 32512.0, sum);
+}
+
+/* Some loads are under way before the first is used. */
+void make_plain(Input from)
+{
+    const uint round_size = MINE < 6 ? MINE : 6;
+    vec4 x[round_size];
+    [[dont_unroll]] for (uint start = 0; start < FOURS; start += round_size * WG) {
+        [[unroll]] for (uint j = 0; j < round_size; j++) {
+            uint i = start + j * WG + me;
+            x[j] = i < FOURS ? from.x.v[FIRST_FOUR + i] : vec4(0.0);
+        }
+        [[unroll]] for (uint j = 0; j < round_size; j++) {
+            uint i = start + j * WG + me;
+            if (i < FOURS) {
+                put(i, x[j]);
             }
         }
     }
-    [[unroll]] for (uint j = 0; j < 2 * MINE; j++) {
-        sum += dot(x[j], x[j]);
-    }
-    float factor = inversesqrt(add_up(sum, 1) / float(COLS) + p.eps);
+}
+
+vec4 post[MINE], next[MINE];
+
+/* What z is made from besides the activations: can be under way before those are there. */
+void load_norms(Input from)
+{
     [[unroll]] for (uint j = 0; j < MINE; j++) {
         uint i = j * WG + me;
-        if (i < EIGHTS) {
-            put(i, x[2 * j] * next[2 * j] * factor, x[2 * j + 1] * next[2 * j + 1] * factor);
+        next[j] = i < FOURS ? from.next_norm.v[i] : vec4(0.0);
+        if (PROLOGUE == GEMV_ADD_NORM) {
+            post[j] = i < FOURS ? from.post_norm.v[i] : vec4(0.0);
+        }
+    }
+}
+
+/* z = rmsnorm(x') * next with x' = x, or x' = x + rmsnorm(y) * post, which is written. */
+void make_normed(Input from)
+{
+    vec4 x[MINE], y[MINE];
+    float y_sum = 0.0, sum = 0.0;
+    [[unroll]] for (uint j = 0; j < MINE; j++) {
+        uint i = j * WG + me;
+        if (PROLOGUE == GEMV_ADD_NORM) {
+            y[j] = i < FOURS && HAS_Y ? from.y.v[FIRST_FOUR + i] : vec4(0.0);
+        }
+        x[j] = i < FOURS ? from.x.v[FIRST_FOUR + i] : vec4(0.0);
+    }
+    if (PROLOGUE == GEMV_ADD_NORM) {
+        [[unroll]] for (uint j = 0; j < MINE; j++) {
+            y_sum += dot(y[j], y[j]);
+            y[j] *= post[j];
+        }
+        float factor = inversesqrt(add_up(y_sum, 0) / float(COLS) + from.eps);
+        [[unroll]] for (uint j = 0; j < MINE; j++) {
+            uint i = j * WG + me;
+            x[j] += y[j] * factor;
+            if (WRITES_X && i < FOURS) {
+                from.x_out.v[FIRST_FOUR + i] = x[j];
+            }
+        }
+    }
+    [[unroll]] for (uint j = 0; j < MINE; j++) {
+        sum += dot(x[j], x[j]);
+    }
+    float factor = inversesqrt(add_up(sum, 1) / float(COLS) + from.eps);
+    [[unroll]] for (uint j = 0; j < MINE; j++) {
+        uint i = j * WG + me;
+        if (i < FOURS) {
+            put(i, x[j] * next[j] * factor);
         }
     }
 }
 
 /* z, from the start; the includer waits at a barrier before it reads what others put. */
-void make_input()
+void make_input(Input from)
 {
     if (PROLOGUE == GEMV_PLAIN || PROLOGUE == GEMV_LAST) {
-        make_plain();
+        make_plain(from);
     } else {
-        make_normed();
+        load_norms(from);
+        make_normed(from);
     }
 }
+
+#undef COLS
+#undef BLOCKS
+#undef FOURS
+#undef MINE
+#undef put
+#undef put_block
+#undef make_plain
+#undef make_normed
+#undef make_input
+#undef load_norms
+#undef post
+#undef next

@@ -75,6 +75,21 @@
 #define SPEC_KEYS      5 /* keys at once, per so many invocations */
 #define SPEC_ONE_MANY  6 /* as SPEC_MANY; z of the grid is the token */
 
+/* layers: the tiles of its four matrices, each SPEC_LANES, SPEC_GEMV_ROWS and SPEC_UNROLL */
+#define SPEC_QKV_TILE       5
+#define SPEC_OUT_TILE       8
+#define SPEC_GATE_TILE      11
+#define SPEC_DOWN_TILE      14
+#define SPEC_LAYERS_HIDDEN  17
+#define SPEC_LAYERS_FFN     18
+#define SPEC_LAYERS_HEADS   19 /* query heads per attention's workgroup */
+#define SPEC_LAYERS_DIM     20
+#define SPEC_LAYERS_LANES   21 /* invocations per key */
+#define SPEC_LAYERS_N_HEADS 22 /* of the model */
+#define SPEC_LAYERS_TOUCHES 23 /* sectors that an invocation brings to the cache while it waits */
+#define LAYERS_KEYS         4  /* as SPEC_KEYS */
+#define LAYERS_SECTOR       32 /* bytes that are read from memory together, or fewer than are */
+
 /* sample_*: a token is drawn from each row of logits (y of the grid) */
 #define SAMPLE_SLICES 128 /* at most: x of the grid, each a range of ids */
 #define SAMPLE_BINS   2048
@@ -164,7 +179,7 @@
     ADDR(F32x4R) post;  \
     ADDR(F32x4R) next;  \
     ADDR(F32x4) x_out;  \
-    ADDR(U32x2W) xq;    \
+    ADDR(U32W) xq;      \
     ADDR(U32x2W) meta;  \
     ADDR(Step) step_p;  \
     FLOAT eps;
@@ -327,6 +342,56 @@
     FLOAT eps;            \
     FLOAT query_scale;
 
+/* What layers.comp reads of a layer. before: the norm of what is added to x in front of the layer's
+ * QKV, of no meaning in the first. */
+#define LAYER_MATRIX_FIELDS \
+    ADDR(U32x4) data;       \
+    ADDR(U32) scales;       \
+    ADDR(U32) biases;
+#define LAYER_FIELDS             \
+    LAYER_MATRIX qkv;            \
+    LAYER_MATRIX attn_out;       \
+    LAYER_MATRIX gate_up;        \
+    LAYER_MATRIX down;           \
+    ADDR(F32x4R) before;         \
+    ADDR(F32x4R) input_norm;     \
+    ADDR(F32x4R) post_attn_norm; \
+    ADDR(F32x4R) pre_ffn_norm;   \
+    ADDR(F32R) q_norm;           \
+    ADDR(F32R) k_norm;           \
+    ADDR(U32x2) turns;           \
+    RAW_ADDR k;                  \
+    RAW_ADDR v;                  \
+    UINT ring;                   \
+    UINT window;
+
+/* All layers of one token: x becomes what the last one adds ACT_Y to. arrived: 0 between dispatches
+ * unless workgroups gave up, which failed tells the host. parts and finished as in
+ * ATTEND_ONE_FIELDS. */
+#define LAYERS_ARRIVED 0 /* words of arrived: a counter */
+#define LAYERS_GAVE_UP 1
+#define LAYERS_UNREAD  2 /* written so that a compiler cannot leave out a load */
+#define LAYERS_WORDS   3
+#define LAYERS_FIELDS    \
+    ADDR(Layers) layers; \
+    ADDR(ACT4) x;        \
+    ADDR(ACT4) x_next;   \
+    ADDR(ACT4) y;        \
+    ADDR(ACT1) qkv;      \
+    ADDR(ACT1) att;      \
+    ADDR(ACT1) h;        \
+    ADDR(F32C) parts;    \
+    ADDR(U32C) finished; \
+    ADDR(U32C) arrived;  \
+    ADDR(U32C) failed;   \
+    ADDR(Step) step_p;   \
+    UINT n_layers;       \
+    UINT n_kv_heads;     \
+    UINT max_parts;      \
+    UINT spins;          \
+    FLOAT eps;           \
+    FLOAT query_scale;
+
 /* Reads n times 16 bytes: each workgroup steps times READ_AT_ONCE of them per invocation. */
 #define READ_AT_ONCE 8
 #define READ_FIELDS   \
@@ -430,6 +495,16 @@ struct push_flash {
 };
 struct push_attend_one {
     ATTEND_ONE_FIELDS
+};
+struct layer_matrix {
+    LAYER_MATRIX_FIELDS
+};
+#define LAYER_MATRIX struct layer_matrix
+struct layer_row {
+    LAYER_FIELDS
+};
+struct push_layers {
+    LAYERS_FIELDS
 };
 struct push_geglu {
     GEGLU_FIELDS

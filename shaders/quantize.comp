@@ -7,21 +7,26 @@
 #include "common.glsl"
 #include "weights.glsl"
 
+layout(constant_id = SPEC_COLS) const uint the_COLS = 256;
 layout(constant_id = SPEC_PROLOGUE) const uint PROLOGUE = GEMV_PLAIN;
 
 PUSH(QUANTIZE_FIELDS);
 
-#define FIRST_EIGHT (gl_WorkGroupID.x * EIGHTS)
+#define INPUT(name) the_##name
+#define FIRST_FOUR  (gl_WorkGroupID.x * the_FOURS)
 #define WRITES_X    true
+#define HAS_Y       true
+#define VEC4S_IN    F32x4R
+#define VEC4S_OUT   F32x4
 #include "prologue.glsl"
 
-void put_block(uint block, uint word, uvec2 high, uvec2 low, float scale, int sum)
+void the_put_block(uint block, uint word, uint high, uint low, float scale, int sum)
 {
-    uint at = gl_WorkGroupID.x * 2 * PLANES * BLOCKS + word / 4 * BLOCKS + block;
-    p.xq.v[2 * at + word % 4 / 2] = high;
-    p.xq.v[2 * (at + PLANES * BLOCKS) + word % 4 / 2] = low;
+    uint at = gl_WorkGroupID.x * 2 * PLANES * the_BLOCKS + word / 4 * the_BLOCKS + block;
+    p.xq.v[4 * at + word % 4] = high;
+    p.xq.v[4 * (at + PLANES * the_BLOCKS) + word % 4] = low;
     if (word == 0) {
-        p.meta.v[gl_WorkGroupID.x * BLOCKS + block] = uvec2(floatBitsToUint(scale), uint(sum));
+        p.meta.v[gl_WorkGroupID.x * the_BLOCKS + block] = uvec2(floatBitsToUint(scale), uint(sum));
     }
 }
 
@@ -31,5 +36,5 @@ void main()
         return;
     }
     me = gl_SubgroupID * gl_SubgroupSize + gl_SubgroupInvocationID;
-    make_input();
+    the_make_input(Input(p.x, p.y, p.post, p.next, p.x_out, p.eps));
 }

@@ -32,6 +32,8 @@ struct backend_params {
     bool copy_weights;     /* Vulkan, for tests: copy the weights as a device with memory of its own
                               does, also where they could be read in place */
     bool gpu_only;         /* Vulkan: -ENXIO if there is no usable device that is not a CPU */
+    bool always_layers;    /* Vulkan, for tests: decode a token's layers in one dispatch wherever it
+                              can be done, not only where it was found to be faster */
     bool validate;         /* Vulkan: load the validation layers; a message from them is an error */
     void (*log)(void *log_data, const char *text); /* may be NULL; one line, no newline */
     void *log_data;

@@ -85,6 +85,7 @@ static void vk_close(struct backend *backend)
     free(backend->choices);
     free(backend->gemms);
     free(backend->fews);
+    free(backend->layers_choices);
     free(backend->choices_path);
     vkc_device_destroy(backend->device);
     vkc_instance_destroy(backend->instance);
@@ -109,6 +110,7 @@ static int vk_open(const struct backend_params *params, struct err *err, struct 
     if (r < 0) {
         goto fail;
     }
+    backend->always_layers = params->always_layers;
     vk_choices_load(backend, params->cache_dir);
     r = vkc_checked(backend->instance, 0, err);
     if (r < 0) {

@@ -157,6 +157,16 @@ int vk_decode_layer(struct vk_decode *d, uint32_t layer)
     return r;
 }
 
+int vk_decode_layers(struct vk_decode *d)
+{
+    const struct model *model = d->state->bm->model;
+    barrier(d);
+    int r = vk_record_layers(d->state, d->cmd, &d->state->bm->layers, VK_LAYERS_SPINS, d->err);
+    add_later(d, model->layers[model->config.n_layers - 1].post_ffn_norm_off,
+              model->final_norm_off);
+    return r;
+}
+
 int vk_decode_begin(struct vk_decode *d)
 {
     d->pending = (struct vk_gemv_input){

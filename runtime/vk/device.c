@@ -144,6 +144,7 @@ int vkc_device_create(struct vkc_instance *instance, const struct vkc_physical *
     if (!device) {
         return err_set(err, -ENOMEM, "no memory for a Vulkan device");
     }
+    pthread_mutex_init(&device->pipelines_lock, NULL);
     device->instance = instance;
     device->physical = *physical;
     int r = create_handle(device, err);
@@ -195,6 +196,7 @@ void vkc_device_destroy(struct vkc_device *device)
     if (device->handle && device->vk.DestroyDevice) {
         device->vk.DestroyDevice(device->handle, NULL);
     }
+    pthread_mutex_destroy(&device->pipelines_lock);
     free(device->cache_path);
     free(device);
 }

@@ -8,15 +8,10 @@
 #define TOKENS_MAX     16 /* of a workgroup: each takes a register for every row */
 #define CANDIDATES_MAX 16
 
-static uint32_t block_of(uint32_t type)
-{
-    return type == WEIGHT_Q4 ? 32 : 16; /* elements in 16 bytes */
-}
-
 /* Of z: 16-byte vectors of a block. */
 static uint32_t planes_of(uint32_t type)
 {
-    return block_of(type) / 8;
+    return vk_block_of(type) / 8;
 }
 
 static uint32_t shared_bytes(uint32_t type, const struct vk_few_tuning *t)
@@ -73,7 +68,7 @@ static double cost(const struct vkc_physical *physical, const struct weight *w, 
                    const struct vk_few_tuning *t)
 {
     const double bytes_per_clock = 15, busy = 1024; /* invocations on a compute unit */
-    uint32_t mats = glu ? 2 : 1, blocks = w->cols / block_of(w->type);
+    uint32_t mats = glu ? 2 : 1, blocks = w->cols / vk_block_of(w->type);
     uint32_t planes = planes_of(w->type), tile = t->lanes * t->unroll;
     double rows_at_once = t->rows * mats, rows = t->wg / t->lanes * rows_at_once;
     double z_share = t->tokens * (planes * 16 + 8) / (rows * 17);
@@ -169,8 +164,8 @@ static int quantize_pipeline(struct backend *backend, const struct weight *w, ui
                             err, ret);
 }
 
-static int few_pipeline(struct backend *backend, const struct weight *w,
-                        const struct vk_few_tuning *t, bool glu, struct err *err, VkPipeline *ret)
+int vk_few_pipeline(struct backend *backend, const struct weight *w, const struct vk_few_tuning *t,
+                    bool glu, struct err *err, VkPipeline *ret)
 {
     uint32_t min_subgroup = backend->device->physical.min_subgroup_size;
     uint32_t spec[] = {
@@ -195,7 +190,7 @@ int vk_record_few(struct backend_state *state, VkCommandBuffer cmd, const struct
     VkPipeline quantize, few;
     int r = quantize_pipeline(backend, w, input->prologue, err, &quantize);
     if (r == 0) {
-        r = few_pipeline(backend, w, &t, glu, err, &few);
+        r = vk_few_pipeline(backend, w, &t, glu, err, &few);
     }
     if (r < 0) {
         return r;

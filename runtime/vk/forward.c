@@ -96,6 +96,9 @@ static int forward(struct backend_state *state, const int32_t *ids, uint32_t n, 
     }
     vk_wrote_kv(state, n, pos); /* also when it fails half-way */
     r = vk_run(state->bm->backend, recording->cmds, recording->n_cmds, err);
+    if (r == 0) {
+        r = vk_layers_check(state, err);
+    }
     if (r < 0) {
         return r;
     }

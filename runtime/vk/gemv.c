@@ -4,15 +4,10 @@
 
 #include "vk.h"
 
-static uint32_t block_of(uint32_t type)
-{
-    return type == WEIGHT_Q4 ? 32 : 16; /* elements in 16 bytes */
-}
-
 /* Of the workgroup's shared memory: z in two bytes per element, and a block's scale and sum. */
 static uint32_t shared_bytes(const struct weight *w)
 {
-    return w->cols * 2 + w->cols / block_of(w->type) * 8;
+    return w->cols * 2 + w->cols / vk_block_of(w->type) * 8;
 }
 
 bool vk_gemv_fits(const struct backend *backend, const struct weight *w)
@@ -72,7 +67,7 @@ uint32_t vk_gemv_candidates(const struct backend *backend, const struct vk_gemv_
     static const uint32_t unrolls[] = {4, 2, 1, 7};
     const struct vkc_physical *physical = &backend->device->physical;
     uint32_t waste[64], n = 0;
-    uint32_t mats = shape->glu ? 2 : 1, blocks = shape->cols / block_of(shape->type);
+    uint32_t mats = shape->glu ? 2 : 1, blocks = shape->cols / vk_block_of(shape->type);
     cap = cap < 64 ? cap : 64;
     for (uint32_t lanes = 8; lanes <= 32 && lanes <= physical->subgroup_size; lanes *= 2) {
         for (uint32_t i = 0; i < 12 * 4; i++) {

@@ -139,9 +139,24 @@ static uint32_t heads_at_once(const struct backend *backend, const struct model_
     return heads;
 }
 
+uint32_t vk_key_lanes(const struct backend_model *bm)
+{
+    uint32_t vecs = vk_row_halfs(&bm->model->config) / 8, lanes = 1;
+    while (vecs % (2 * lanes) == 0 && 2 * lanes <= bm->backend->device->physical.subgroup_size &&
+           lanes < 32) {
+        lanes *= 2;
+    }
+    return lanes;
+}
+
+uint32_t vk_attend_floats(uint32_t heads, uint32_t row, uint32_t teams)
+{
+    return (heads + 2 + heads * teams) * row + 2 * heads * (teams + 1);
+}
+
 static uint32_t attend_shared_bytes(uint32_t heads, uint32_t vecs, uint32_t teams)
 {
-    return (heads + 2 + heads * teams) * (vecs * 8 + 2) * (uint32_t)sizeof(float);
+    return (vk_attend_floats(heads, vecs * 8, teams) + 3) * (uint32_t)sizeof(float);
 }
 
 static int attend_one_pipeline(struct backend_model *bm, bool many, struct err *err,
@@ -150,10 +165,7 @@ static int attend_one_pipeline(struct backend_model *bm, bool many, struct err *
     const struct model_config *c = &bm->model->config;
     const struct vkc_physical *physical = &bm->backend->device->physical;
     uint32_t wg = bm->backend->tuning.attend_wg;
-    uint32_t vecs = vk_row_halfs(c) / 8, lanes = 1;
-    while (vecs % (2 * lanes) == 0 && 2 * lanes <= physical->subgroup_size && lanes < 32) {
-        lanes *= 2;
-    }
+    uint32_t vecs = vk_row_halfs(c) / 8, lanes = vk_key_lanes(bm);
     uint32_t heads = heads_at_once(bm->backend, c);
     const uint32_t shared_max = physical->props.limits.maxComputeSharedMemorySize - 512;
     uint32_t shared_bytes = attend_shared_bytes(heads, vecs, wg / lanes);
@@ -302,6 +314,9 @@ static int make_pipelines(struct backend_model *bm, struct err *err)
             }
         }
     }
+    if (r == 0) {
+        vk_layers_choose(bm);
+    }
     return r;
 }
 
@@ -403,6 +418,7 @@ int vk_bind(struct backend *backend, const struct model *model, struct err *err,
     if (r < 0) {
         goto fail;
     }
+    vk_layers_choose(bm);
     start_done(backend->start, START_TUNED);
     vkc_cache_save(backend->device);
     r = vkc_checked(backend->instance, 0, err);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "parallel.h"
 #include "push.h"
 #include "vkc.h"
 
@@ -15,6 +16,7 @@ struct vkc_pipeline {
     uint32_t n_spec;
     uint32_t spec[VKC_SPEC_MAX];
     VkPipeline handle;
+    bool is_new; /* to the cache on disk, as far as the driver tells */
 };
 
 static int create_handle(struct vkc_device *device, struct vkc_pipeline *pipeline, struct err *err)
@@ -80,40 +82,109 @@ static int create_handle(struct vkc_device *device, struct vkc_pipeline *pipelin
                                                   &pipeline->handle),
                 "vkCreateComputePipelines");
     device->vk.DestroyShaderModule(device->handle, module, NULL);
-    device->cache_grew |=
+    pipeline->is_new =
         !(feedback.flags & VK_PIPELINE_CREATION_FEEDBACK_VALID_BIT_EXT) ||
         !(feedback.flags & VK_PIPELINE_CREATION_FEEDBACK_APPLICATION_PIPELINE_CACHE_HIT_BIT_EXT);
     return r;
+}
+
+/* With the lock held. */
+static struct vkc_pipeline *find(const struct vkc_device *device, const struct vkc_pipeline *wanted)
+{
+    for (struct vkc_pipeline *p = device->pipelines; p; p = p->next) {
+        if (p->shader == wanted->shader && p->n_spec == wanted->n_spec &&
+            memcmp(p->spec, wanted->spec, p->n_spec * sizeof *p->spec) == 0) {
+            return p;
+        }
+    }
+    return NULL;
+}
+
+/* The one that is in the list afterwards: another thread may have made the same meanwhile. */
+static VkPipeline keep(struct vkc_device *device, struct vkc_pipeline *made)
+{
+    pthread_mutex_lock(&device->pipelines_lock);
+    struct vkc_pipeline *kept = find(device, made);
+    device->cache_grew |= made->is_new;
+    if (!kept) {
+        made->next = device->pipelines;
+        device->pipelines = kept = made;
+    }
+    pthread_mutex_unlock(&device->pipelines_lock);
+    if (kept != made) {
+        device->vk.DestroyPipeline(device->handle, made->handle, NULL);
+        free(made);
+    }
+    return kept->handle;
 }
 
 int vkc_pipeline_get(struct vkc_device *device, enum shader_id shader, const uint32_t *spec,
                      uint32_t n_spec, struct err *err, VkPipeline *ret)
 {
     assert(n_spec <= VKC_SPEC_MAX);
-    for (struct vkc_pipeline *p = device->pipelines; p; p = p->next) {
-        if (p->shader == shader && p->n_spec == n_spec &&
-            memcmp(p->spec, spec, n_spec * sizeof *spec) == 0) {
-            *ret = p->handle;
-            return 0;
-        }
+    struct vkc_pipeline wanted = {.shader = shader, .n_spec = n_spec};
+    memcpy(wanted.spec, spec, n_spec * sizeof *spec);
+    pthread_mutex_lock(&device->pipelines_lock);
+    const struct vkc_pipeline *found = find(device, &wanted);
+    pthread_mutex_unlock(&device->pipelines_lock);
+    if (found) {
+        *ret = found->handle;
+        return 0;
     }
-    struct vkc_pipeline *pipeline = calloc(1, sizeof *pipeline);
+    struct vkc_pipeline *pipeline = malloc(sizeof *pipeline);
     if (!pipeline) {
         return err_set(err, -ENOMEM, "no memory for a pipeline");
     }
-    pipeline->shader = shader;
-    pipeline->n_spec = n_spec;
-    memcpy(pipeline->spec, spec, n_spec * sizeof *spec);
+    *pipeline = wanted;
     int r = create_handle(device, pipeline, err);
     if (r < 0) {
         free(pipeline);
         return err_prefix(err, r, "shader %s", shaders[shader].name);
     }
     vkc_name(device, VK_OBJECT_TYPE_PIPELINE, (uint64_t)pipeline->handle, shaders[shader].name);
-    pipeline->next = device->pipelines;
-    device->pipelines = pipeline;
-    *ret = pipeline->handle;
+    *ret = keep(device, pipeline);
     return 0;
+}
+
+struct making {
+    int (*make)(void *data, uint32_t i, struct err *err);
+    void *data;
+    pthread_mutex_t lock; /* of the rest */
+    int r;
+    struct err *err;
+};
+
+static void make_one(void *data, size_t i)
+{
+    struct making *making = data;
+    struct err err;
+    pthread_mutex_lock(&making->lock);
+    int r = making->r;
+    pthread_mutex_unlock(&making->lock);
+    if (r == 0) {
+        r = making->make(making->data, (uint32_t)i, &err);
+        pthread_mutex_lock(&making->lock);
+        if (r < 0 && making->r == 0) {
+            making->r = r;
+            *making->err = err;
+        }
+        pthread_mutex_unlock(&making->lock);
+    }
+}
+
+int vkc_pipelines_make(struct vkc_device *device, uint32_t n,
+                       int (*make)(void *data, uint32_t i, struct err *err), void *data,
+                       struct err *err)
+{
+    struct making making = {.make = make,
+                            .data = data,
+                            .lock = PTHREAD_MUTEX_INITIALIZER,
+                            .err = err};
+    /* A CPU's compiler has threads of its own. */
+    bool is_cpu = device->physical.props.deviceType == VK_PHYSICAL_DEVICE_TYPE_CPU;
+    parallel_for(is_cpu ? 1 : 0, n, make_one, &making);
+    pthread_mutex_destroy(&making.lock);
+    return making.r;
 }
 
 void vkc_pipelines_destroy(struct vkc_device *device)

@@ -468,8 +468,13 @@ static int append_decode(struct pass *pass, enum logits_want want)
                                .cmd = current(pass),
                                .batch = pass->batch,
                                .err = pass->err};
+    const struct backend_model *bm = pass->state->bm;
+    bool at_once = pass->batch == 1 && pass->state->kv && bm->layers.groups > 0;
     int r = vk_decode_begin(&decode);
-    for (uint32_t l = 0; l < pass->state->bm->model->config.n_layers && r == 0; l++) {
+    if (r == 0 && at_once) {
+        r = vk_decode_layers(&decode);
+    }
+    for (uint32_t l = 0; l < bm->model->config.n_layers && r == 0 && !at_once; l++) {
         r = make_room(pass, l);
         decode.cmd = current(pass);
         if (r == 0) {

@@ -269,6 +269,10 @@ int vk_state_create(struct backend_model *bm, uint32_t max_pos, struct err *err,
     if (r < 0) {
         goto fail;
     }
+    r = vk_layers_init(state, err);
+    if (r < 0) {
+        goto fail;
+    }
     r = create_logits(state, 1, err, &state->last);
     if (r < 0) {
         goto fail;
@@ -304,6 +308,7 @@ void vk_state_destroy(struct backend_state *state)
     vk_steps_finish(state);
     finish_logits(state, &state->all);
     finish_logits(state, &state->last);
+    vk_layers_finish(state);
     vkc_buffer_finish(device, &state->part_sums);
     vkc_buffer_finish(device, &state->finished);
     vkc_buffer_finish(device, &state->step);

@@ -95,6 +95,9 @@ int vk_decode_collect(struct backend_state *state, int32_t *ret_id, struct err *
     uint32_t step = steps->collected++;
     int r = vkc_wait(state->bm->backend->device, steps->done[step % SAMPLE_RING], err);
     r = vkc_checked(state->bm->backend->instance, r, err);
+    if (r == 0) {
+        r = vk_layers_check(state, err);
+    }
     return r < 0 ? r : vk_sampler_token(&steps->sampler, 0, step, err, ret_id);
 }
 

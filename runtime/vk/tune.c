@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Which specialization of gemv.comp suits a device best, by trying those that should; tune_gemm.c
- * and tune_few.c do the same for gemm.comp and few.comp. What was found is kept in a text file
- * beside the pipeline cache, a line per shape; deleting the file makes the next start measure
- * again.
+ * and tune_few.c do the same for gemm.comp and few.comp, tune_layers.c for layers.comp. What was
+ * found is kept in a text file beside the pipeline cache, a line per shape; deleting the file makes
+ * the next start measure again.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -15,14 +15,13 @@
 #include "gttd_util.h"
 #include "vk.h"
 
-#define TUNE_VERSION   "tuned 6" /* of the file's format, the shaders and the candidates */
-#define N_MATRICES     5         /* of a layer, and the head */
-#define LAYERS_MAX     16 /* of a model that are measured: enough to be larger than a cache */
-#define RUNS           5  /* of which the fastest counts */
-#define CANDIDATES     24
-#define WARM_NS        1500000000u
-#define TUNE_NS        18000000000u /* then no further shape is begun: the next start goes on */
-#define TUNE_MIN_BYTES (256u << 10) /* smaller ones cost a barrier, however they are read */
+#define TUNE_VERSION "tuned 7" /* of the file's format, the shaders and the candidates */
+#define N_MATRICES   5         /* of a layer, and the head */
+#define LAYERS_MAX   16        /* of a model that are measured: enough to be larger than a cache */
+#define RUNS         5         /* of which the fastest counts */
+#define CANDIDATES   24
+#define WARM_NS      1500000000u
+#define TUNE_NS      18000000000u /* then no further shape is begun: the next start goes on */
 
 /* One shape's measuring: the same matrix of several layers, one after the other. */
 struct trial {
@@ -129,16 +128,13 @@ static int warm_up(const struct trial *trial, struct err *err)
     return r;
 }
 
-static int compile_all(const struct trial *trial, struct err *err)
+static int compile(void *data, uint32_t i, struct err *err)
 {
-    uint32_t prologue = trial->shape.normed ? GEMV_ADD_NORM : GEMV_PLAIN;
-    int r = 0;
-    for (uint32_t i = 0; i < trial->n && r == 0; i++) {
-        VkPipeline made;
-        r = vk_gemv_pipeline(trial->state->bm->backend, &trial->shape, prologue, &trial->list[i],
-                             err, &made);
-    }
-    return r;
+    const struct trial *trial = data;
+    VkPipeline made;
+    return vk_gemv_pipeline(trial->state->bm->backend, &trial->shape,
+                            trial->shape.normed ? GEMV_ADD_NORM : GEMV_PLAIN, &trial->list[i], err,
+                            &made);
 }
 
 static int try_all(const struct trial *trial, struct err *err, struct vk_gemv_choice *best)
@@ -224,6 +220,11 @@ static void save(const struct backend *backend)
         print_choice(text, sizeof text, &backend->choices[i]);
         ok = fprintf(f, "%s\n", text) > 0;
     }
+    for (uint32_t i = 0; ok && i < backend->n_layers_choices; i++) {
+        char text[VK_CHOICE_TEXT_SIZE];
+        vk_layers_choice_print(&backend->layers_choices[i], text, sizeof text);
+        ok = fprintf(f, "%s\n", text) > 0;
+    }
     for (uint32_t i = 0; ok && i < backend->n_gemms; i++) {
         char text[256];
         vk_gemm_choice_print(&backend->gemms[i], text, sizeof text);
@@ -289,6 +290,7 @@ void vk_choices_load(struct backend *backend, const char *cache_dir)
         }
         vk_gemm_choice_read(backend, line);
         vk_few_choice_read(backend, line);
+        vk_layers_choice_read(backend, line);
     }
     fclose(f);
 }
@@ -311,7 +313,7 @@ static void gather(struct trial *trial, const struct model *model, int which)
 
 static bool is_wanted(const struct backend *backend, const struct trial *trial)
 {
-    return weight_bytes(trial->matrices[0]) >= TUNE_MIN_BYTES &&
+    return weight_bytes(trial->matrices[0]) >= VK_TUNE_MIN_BYTES &&
            vk_gemv_fits(backend, trial->matrices[0]) && !is_known(backend, &trial->shape);
 }
 
@@ -329,7 +331,7 @@ static int prepare(struct backend_state *state, VkQueryPool timer, uint64_t end_
         gather(trial, state->bm->model, which);
         if (is_wanted(backend, trial)) {
             trial->n = vk_gemv_candidates(backend, &trial->shape, trial->list, CANDIDATES);
-            r = compile_all(trial, err);
+            r = vkc_pipelines_make(backend->device, trial->n, compile, trial, err);
             (*ret_n)++;
         }
     }
@@ -364,7 +366,7 @@ static int tune_gemv(struct backend_state *state, uint64_t end_ns, uint32_t *ret
 
 bool vk_tune_wanted(const struct backend_model *bm)
 {
-    bool wanted = vk_tune_gemm_wanted(bm) || vk_tune_few_wanted(bm);
+    bool wanted = vk_tune_gemm_wanted(bm) || vk_tune_few_wanted(bm) || vk_tune_layers_wanted(bm);
     for (int which = 0; which < N_MATRICES && !wanted; which++) {
         struct trial trial = {0};
         gather(&trial, bm->model, which);
@@ -377,15 +379,18 @@ int vk_tune(struct backend_state *state, struct err *err)
 {
     struct backend *backend = state->bm->backend;
     uint64_t end_ns = now_ns() + TUNE_NS;
-    uint32_t n_gemv = 0, n_gemm = 0, n_few = 0;
+    uint32_t n_gemv = 0, n_gemm = 0, n_few = 0, n_layers = 0;
     int r = tune_gemv(state, end_ns, &n_gemv, err);
+    if (r == 0) {
+        r = vk_tune_layers(state, end_ns, &n_layers, err);
+    }
     if (r == 0) {
         r = vk_tune_gemm(state, end_ns, &n_gemm, err);
     }
     if (r == 0) {
         r = vk_tune_few(state, end_ns, &n_few, err);
     }
-    if (r == 0 && n_gemv + n_gemm + n_few > 0) {
+    if (r == 0 && n_gemv + n_gemm + n_few + n_layers > 0) {
         save(backend);
     }
     return r;

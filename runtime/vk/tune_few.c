@@ -176,14 +176,22 @@ static int record(const struct trial *trial, VkCommandBuffer cmd, uint32_t way, 
     return r == 0 ? vkc_cmd_end(device, cmd, err) : r;
 }
 
-/* All ways are recorded, which compiles them, before the first is run. */
+static int compile(void *data, uint32_t i, struct err *err)
+{
+    const struct trial *trial = data;
+    VkPipeline made;
+    return vk_few_pipeline(trial->state->bm->backend, trial->matrices[0], &trial->list[i],
+                           trial->shape.glu, err, &made);
+}
+
+/* All ways are compiled and recorded before the first is run. */
 static int record_all(struct trial *trial, struct err *err)
 {
     struct backend *backend = trial->state->bm->backend;
     const struct weight *w = trial->matrices[0];
     uint32_t batch = trial->shape.batch;
-    int r = 0;
     trial->n = vk_few_candidates(backend, w, batch, trial->shape.glu, trial->list, CANDIDATES);
+    int r = vkc_pipelines_make(backend->device, trial->n, compile, trial, err);
     uint32_t n_ways = trial->n + (batch > backend->tuning.few_max && vk_gemm_fits(backend, w));
     for (uint32_t way = 0; way < n_ways && r == 0; way++) {
         r = vkc_cmd_begin(backend->device, err, &trial->cmds[way]);

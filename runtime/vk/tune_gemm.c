@@ -207,6 +207,14 @@ bool vk_tune_gemm_wanted(const struct backend_model *bm)
     return wanted;
 }
 
+static int compile(void *data, uint32_t i, struct err *err)
+{
+    const struct trial *trial = data;
+    VkPipeline made;
+    return vk_gemm_pipeline(trial->state->bm->backend, trial->matrices[0], &trial->list[i], err,
+                            &made);
+}
+
 /* The same matrix of the layers, with its candidates compiled: nothing may idle the device while
  * they are measured. */
 static int prepare(struct trial *trial, int which, struct err *err)
@@ -225,12 +233,7 @@ static int prepare(struct trial *trial, int which, struct err *err)
     }
     trial->n = vk_gemm_candidates(backend, trial->matrices[0], backend->tuning.batch_max,
                                   trial->list, CANDIDATES);
-    int r = 0;
-    for (uint32_t i = 0; i < trial->n && r == 0; i++) {
-        VkPipeline made;
-        r = vk_gemm_pipeline(backend, trial->matrices[0], &trial->list[i], err, &made);
-    }
-    return r;
+    return vkc_pipelines_make(backend->device, trial->n, compile, trial, err);
 }
 
 /* Something in ACT_HALF: matrix units take less power for zeros, and then run at a higher clock

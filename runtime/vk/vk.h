@@ -36,6 +36,12 @@ struct vk_tuning {
         segment_flops; /* of one submission: a GPU that is busy for two seconds is taken for hung */
 };
 
+/* Elements of an int4 or int8 weight in 16 bytes. */
+static inline uint32_t vk_block_of(uint32_t type)
+{
+    return type == WEIGHT_Q4 ? 32 : 16;
+}
+
 /* What gemv.comp is made for. */
 struct vk_gemv_shape {
     uint32_t type, affine, group, cols;
@@ -101,6 +107,30 @@ struct vk_few_choice {
     double us; /* as measured with it */
 };
 
+/* How a matrix of layers.comp is read: as SPEC_LANES, SPEC_GEMV_ROWS and SPEC_UNROLL say. */
+struct vk_layers_tile {
+    uint32_t lanes, rows, unroll;
+};
+
+/* How layers.comp runs. */
+struct vk_layers_plan {
+    uint32_t wg, groups;            /* all groups must be on the device at once */
+    uint32_t touches;               /* SPEC_LAYERS_TOUCHES */
+    struct vk_layers_tile tiles[4]; /* of QKV, attention's output, gate and up, down */
+};
+
+/* What layers.comp is made for, and how many times it goes round. */
+struct vk_layers_shape {
+    uint32_t type, affine, group, hidden, ffn, n_heads, n_kv_heads, head_dim, n_layers;
+};
+
+struct vk_layers_choice {
+    struct vk_layers_shape shape;
+    struct vk_layers_plan plan; /* the fastest */
+    double plan_us;             /* of all layers, as measured; 0: none can run */
+    double steps_us;            /* the same with a dispatch for each step */
+};
+
 struct backend {
     struct vkc_instance *instance;
     struct vkc_device *device;
@@ -114,8 +144,11 @@ struct backend {
     uint32_t n_gemms;
     struct vk_few_choice *fews; /* [n_fews], measured: tune_few.c */
     uint32_t n_fews;
+    struct vk_layers_choice *layers_choices; /* [n_layers_choices], measured: tune_layers.c */
+    uint32_t n_layers_choices;
     char *choices_path;              /* NULL: none on disk */
     const struct vk_few_tuning *few; /* how few.comp runs, if it can; NULL: as suits each matrix */
+    bool always_layers; /* decode by layers.comp wherever it can run, not only where it is faster */
 };
 
 /* weights.c */
@@ -168,8 +201,9 @@ struct backend_model {
     VkPipeline geglu_half; /* NULL: no cooperative matrices */
     VkPipeline flash;      /* NULL: head_dim or the device do not suit it */
     struct vk_attend_pipelines attend;
-    uint32_t attend_one_heads; /* per workgroup */
-    struct vk_many *many;      /* NULL: nobody has asked for several timelines yet */
+    uint32_t attend_one_heads;    /* per workgroup */
+    struct vk_many *many;         /* NULL: nobody has asked for several timelines yet */
+    struct vk_layers_plan layers; /* groups 0: a token's steps are a dispatch each */
 };
 
 int vk_bind(struct backend *backend, const struct model *model, struct err *err,
@@ -179,6 +213,10 @@ bool vk_weight_start(const struct backend_model *bm, struct weight_start *ret);
 int vk_embed_pipeline(struct backend_model *bm, struct err *err, VkPipeline *ret);
 int vk_matmul_pipeline(struct backend_model *bm, const struct weight *w, uint32_t tile,
                        struct err *err, VkPipeline *ret);
+/* Of attention: invocations that share a key; shared memory, of workgroups of so many teams of
+ * them. */
+uint32_t vk_key_lanes(const struct backend_model *bm);
+uint32_t vk_attend_floats(uint32_t heads, uint32_t row, uint32_t teams);
 int vk_attend_pipelines(struct backend_model *bm, bool many, struct err *err,
                         struct vk_attend_pipelines *ret);
 
@@ -222,10 +260,41 @@ uint32_t vk_few_candidates(const struct backend *backend, const struct weight *w
 /* As measured, else as should be good. */
 struct vk_few_tuning vk_few_tuning(const struct backend *backend, const struct weight *w,
                                    uint32_t batch, bool glu);
+int vk_few_pipeline(struct backend *backend, const struct weight *w, const struct vk_few_tuning *t,
+                    bool glu, struct err *err, VkPipeline *ret);
 /* As vk_record_gemv(), for batch tokens: two dispatches. */
 int vk_record_few(struct backend_state *state, VkCommandBuffer cmd, const struct weight *w,
                   const struct vk_gemv_input *input, uint64_t out, bool glu, uint32_t batch,
                   const char *name, struct err *err);
+
+/* layers.c */
+
+/* Whether layers.comp can run a model's layers on this device. */
+bool vk_layers_fit(const struct backend_model *bm);
+/* Whether its workgroups are of a size that this model and device allow. */
+bool vk_layers_suits(const struct backend_model *bm, const struct vk_layers_plan *plan);
+/* The plan for a size of workgroup and a number of them; false: there is none. max_loads: of 16
+ * bytes, that an invocation has under way at once. */
+bool vk_layers_plan(const struct backend_model *bm, uint32_t wg, uint32_t groups,
+                    uint32_t max_loads, uint32_t touches, struct vk_layers_plan *ret);
+int vk_layers_pipeline(struct backend_model *bm, const struct vk_layers_plan *plan, struct err *err,
+                       VkPipeline *ret);
+/* What layers.comp needs of a timeline, if it fits; vk_layers_finish() frees it, also after an
+ * error. */
+int vk_layers_init(struct backend_state *state, struct err *err);
+void vk_layers_finish(struct backend_state *state);
+/* From ACT_X to ACT_X and what is to be added to it, ACT_Y. spins: looks at the others, about a
+ * microsecond each, before the workgroups of a plan give up. */
+#define VK_LAYERS_SPINS (1u << 19)
+int vk_record_layers(struct backend_state *state, VkCommandBuffer cmd,
+                     const struct vk_layers_plan *plan, uint32_t spins, struct err *err);
+/* After a failure, or before the first time. Nothing may be in flight. */
+int vk_layers_reset(struct backend_state *state, struct err *err);
+/* Workgroups have waited in vain for others: the plan has too many. */
+bool vk_layers_failed(const struct backend_state *state);
+/* -ETIME if they have: what is recorded from then on for this model has a dispatch for each step.
+ */
+int vk_layers_check(struct backend_state *state, struct err *err);
 
 /* gemm.c */
 
@@ -284,6 +353,21 @@ int vk_gemm_choice_print(const struct vk_gemm_choice *choice, char *text, size_t
 /* Keep what a line says, unless it says nothing that this device could run. */
 void vk_gemm_choice_read(struct backend *backend, const char *line);
 
+/* tune_layers.c */
+
+void vk_layers_shape_of(const struct model *model, struct vk_layers_shape *ret);
+bool vk_tune_layers_wanted(const struct backend_model *bm);
+/* Try the plans of a model that was not tried before; not begun after end_ns of CLOCK_MONOTONIC. */
+int vk_tune_layers(struct backend_state *state, uint64_t end_ns, uint32_t *ret_n_new,
+                   struct err *err);
+/* bm->layers, from what was measured, and its pipeline. */
+void vk_layers_choose(struct backend_model *bm);
+/* A line of the file of choices: print it; keep what it says, unless it says nothing that this
+ * device could run. */
+#define VK_CHOICE_TEXT_SIZE 512
+int vk_layers_choice_print(const struct vk_layers_choice *choice, char *text, size_t size);
+void vk_layers_choice_read(struct backend *backend, const char *line);
+
 /* flash.c */
 
 /* Whether attention of several tokens can use cooperative matrices. */
@@ -295,6 +379,8 @@ void vk_record_flash(struct backend_state *state, VkCommandBuffer cmd, uint32_t 
 
 /* tune.c */
 
+/* Smaller matrices cost a barrier, however they are read. */
+#define VK_TUNE_MIN_BYTES (256u << 10)
 /* Whether a model has shapes that were not measured on this device before. */
 bool vk_tune_wanted(const struct backend_model *bm);
 /* Measure them, and keep the result beside the pipeline cache. state: any of the model's. */
@@ -419,11 +505,13 @@ struct backend_state {
     uint64_t act_off[ACT_COUNT];
     struct vkc_buffer step; /* struct step */
     /* attend_one.comp's: */
-    struct vkc_buffer part_sums; /* f32 [tokens, n_heads, parts, row_halfs + 2] */
-    struct vkc_buffer finished;  /* uint32 [tokens, n_heads], 0 between dispatches */
-    struct vk_marks *marks;      /* NULL: nothing is timed */
-    struct vk_logits last;       /* one row */
-    struct vk_logits all;        /* VK_ALL_MAX rows; made on first use */
+    struct vkc_buffer part_sums;  /* f32 [tokens, n_heads, parts, row_halfs + 2] */
+    struct vkc_buffer finished;   /* uint32 [tokens, n_heads], 0 between dispatches */
+    struct vkc_buffer layer_rows; /* struct layer_row [n_layers] */
+    struct vkc_buffer layers_arrived, layers_failed; /* uint32: see layers.comp */
+    struct vk_marks *marks;                          /* NULL: nothing is timed */
+    struct vk_logits last;                           /* one row */
+    struct vk_logits all;                            /* VK_ALL_MAX rows; made on first use */
     struct vk_recording recordings[VK_N_BATCHES][LOGITS_ALL + 1];
     struct vk_steps steps;
 };
@@ -498,6 +586,8 @@ struct vk_decode {
     struct vk_gemv_input pending; /* what is to be done to the residual stream before it is read */
 };
 int vk_decode_begin(struct vk_decode *decode);
+/* All layers in one dispatch. */
+int vk_decode_layers(struct vk_decode *decode);
 int vk_decode_layer(struct vk_decode *decode, uint32_t layer);
 /* Logits to state->last, or to state->all if there are several timelines. */
 int vk_decode_head(struct vk_decode *decode);

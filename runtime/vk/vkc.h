@@ -7,7 +7,7 @@
  *
  * libvulkan is loaded at run time, so that programs start without it. Every function converts
  * VkResult at the call (vkc_err) and names the call that failed. One thread per device at a time,
- * but for pipelines (made by one) and memory, commands and submissions (by another).
+ * but for pipelines (made by any) and memory, commands and submissions (by one).
  */
 #ifndef VKC_H
 #define VKC_H
@@ -132,9 +132,10 @@ struct vkc_device {
     uint64_t submitted; /* the timeline reaches this when all submissions are done */
     VkPipelineLayout layout;
     VkPipelineCache cache;
-    char *cache_path;    /* NULL: none on disk */
-    uint64_t cache_hash; /* of the data that is on disk; 0: none */
-    bool cache_grew;     /* since then, as far as the driver tells */
+    char *cache_path;               /* NULL: none on disk */
+    uint64_t cache_hash;            /* of the data that is on disk; 0: none */
+    bool cache_grew;                /* since then, as far as the driver tells */
+    pthread_mutex_t pipelines_lock; /* of the list only: they are made outside */
     struct vkc_pipeline *pipelines;
     /* Asked when the device is out of memory: true: some has become free. NULL: nobody can. */
     bool (*reclaim)(void *data);
@@ -204,13 +205,20 @@ void vkc_buffer_finish(struct vkc_device *device, struct vkc_buffer *buffer);
 
 /* pipelines */
 
-#define VKC_SPEC_MAX   16
+#define VKC_SPEC_MAX   24
 #define VKC_PUSH_BYTES 128
 
 /* The pipeline of a shader with spec[i] as its specialization constant i; made on first use, owned
  * by the device. */
 int vkc_pipeline_get(struct vkc_device *device, enum shader_id shader, const uint32_t *spec,
                      uint32_t n_spec, struct err *err, VkPipeline *ret);
+
+/* Call make(data, i), which gets pipelines and nothing else, for every i below n, on as many
+ * threads as there are cores (a CPU's compiler has its own: there on one). After an error, which is
+ * the first one's, no further call begins. */
+int vkc_pipelines_make(struct vkc_device *device, uint32_t n,
+                       int (*make)(void *data, uint32_t i, struct err *err), void *data,
+                       struct err *err);
 
 void vkc_pipelines_destroy(struct vkc_device *device); /* for vkc_device_destroy() */
 

@@ -2,8 +2,8 @@
 /*
  * The Vulkan backend against the C reference, with the validation layers where they are installed.
  * Nothing is read from disk but the driver, so that the same program runs on any machine.
- * Arguments: [--quick] [--no-validation] [--no-sequences] [DEVICE, a part of its name or its
- * index].
+ * Arguments: [--quick] [--no-validation] [--no-sequences] [--layers] [DEVICE, a part of its
+ * name or its index].
  */
 #include <errno.h>
 #include <math.h>
@@ -135,6 +135,8 @@ int main(int argc, char **argv)
             quick = true;
         } else if (strcmp(argv[i], "--no-validation") == 0) {
             params.validate = false;
+        } else if (strcmp(argv[i], "--layers") == 0) {
+            params.always_layers = true;
         } else if (strcmp(argv[i], "--no-sequences") == 0) {
             n_sequences = 0; /* the address check of some layers fails with hundreds of buffers */
         } else {

@@ -9,6 +9,8 @@ set(vulkan_quick "")
 if(CMAKE_C_FLAGS MATCHES "-fsanitize")
     set(vulkan_quick --quick) # the whole suite takes minutes then
 endif()
+gttd_test(vk_layers_test SOURCES engine/vk_layers_test.c engine/keep_drivers.c
+          LIBS vk random_model m vulkan_headers ARGS ${vulkan_quick} TIMEOUT 600 LABELS engine)
 gttd_test(conformance_vulkan SOURCES engine/conformance_vulkan.c engine/keep_drivers.c
           LIBS conformance vk random_model m ARGS ${vulkan_quick} TIMEOUT 1200
           LABELS engine)
@@ -20,7 +22,8 @@ gttd_test(ahead_test SOURCES engine/ahead_test.c engine/keep_drivers.c LIBS llm 
           LABELS engine)
 set(vulkan_test_environment
     "LSAN_OPTIONS=suppressions=${CMAKE_CURRENT_LIST_DIR}/lsan.supp:print_suppressions=0")
-set_tests_properties(vkc_test vk_tune_test vk_few_test vk_sample_test vk_steps_test ahead_test conformance_vulkan PROPERTIES ENVIRONMENT
+set_tests_properties(vkc_test vk_tune_test vk_few_test vk_layers_test vk_sample_test
+    vk_steps_test ahead_test conformance_vulkan PROPERTIES ENVIRONMENT
     "${vulkan_test_environment}")
 
 # Again, with every address that a shader uses checked by the validation layer (several times

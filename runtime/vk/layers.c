@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * All layers of one token in one dispatch (layers.comp): which models and devices it suits, how it
+ * is cut up, what it reads, and whether it is what decoding runs: where it was tried out and is
+ * faster than a dispatch for each step.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "gttd_util.h"
+#include "vk.h"
+
+static bool same_kind(const struct weight *a, const struct weight *b)
+{
+    return a->type == b->type && a->group == b->group && !a->bias_off == !b->bias_off;
+}
+
+static bool same_shape(const struct weight *a, const struct weight *b)
+{
+    return same_kind(a, b) && a->rows == b->rows && a->cols == b->cols;
+}
+
+/* One pipeline reads them all: what is specialized must be the same in every layer. */
+static bool layers_are_alike(const struct model *model)
+{
+    const struct model_layer *first = &model->layers[0];
+    bool alike = same_kind(&first->qkv, &first->attn_out) &&
+                 same_kind(&first->qkv, &first->gate_up) && same_kind(&first->qkv, &first->down);
+    for (uint32_t l = 1; l < model->config.n_layers && alike; l++) {
+        const struct model_layer *layer = &model->layers[l];
+        alike = same_shape(&layer->qkv, &first->qkv) &&
+                same_shape(&layer->attn_out, &first->attn_out) &&
+                same_shape(&layer->gate_up, &first->gate_up) &&
+                same_shape(&layer->down, &first->down);
+    }
+    return alike;
+}
+
+/* As layers.comp lays it out. */
+static uint32_t shared_bytes(const struct backend_model *bm, uint32_t wg, uint32_t heads,
+                             uint32_t lanes)
+{
+    const struct model_config *c = &bm->model->config;
+    uint32_t width = c->n_heads * c->head_dim, row = vk_row_halfs(c), teams = wg / lanes;
+    width = width > c->hidden ? width : c->hidden;
+    width = width > c->ffn ? width : c->ffn;
+    uint32_t blocks = width / vk_block_of(bm->model->layers[0].qkv.type);
+    uint32_t attend = vk_attend_floats(heads, row, teams);
+    uint32_t pool = width * 2 > attend * 4 ? width * 2 : (attend + 3) / 4 * 16;
+    uint32_t slots = wg / bm->backend->device->physical.min_subgroup_size;
+    const uint32_t single = 16;
+    return pool + blocks * 8 + 2 * slots * 4 + single;
+}
+
+/* Query heads in one task of attention; 0: the shared memory is too small for it. */
+static uint32_t heads_at_once(const struct backend_model *bm, uint32_t wg)
+{
+    const struct model_config *c = &bm->model->config;
+    uint32_t max = bm->backend->device->physical.props.limits.maxComputeSharedMemorySize;
+    uint32_t per_kv = c->n_heads / c->n_kv_heads, heads = per_kv < 2 ? per_kv : 2;
+    while (heads > 0 && (per_kv % heads || shared_bytes(bm, wg, heads, vk_key_lanes(bm)) > max)) {
+        heads--;
+    }
+    return heads;
+}
+
+bool vk_layers_fit(const struct backend_model *bm)
+{
+    const struct model *model = bm->model;
+    const struct model_config *c = &model->config;
+    const struct model_layer *first = &model->layers[0];
+    const struct vkc_physical *physical = &bm->backend->device->physical;
+    return layers_are_alike(model) && vk_gemv_fits(bm->backend, &first->qkv) &&
+           vk_gemv_fits(bm->backend, &first->attn_out) &&
+           vk_gemv_fits(bm->backend, &first->gate_up) && vk_gemv_fits(bm->backend, &first->down) &&
+           first->qkv.cols == c->hidden && first->down.cols == c->ffn &&
+           first->attn_out.cols == c->n_heads * c->head_dim && c->n_heads % c->n_kv_heads == 0 &&
+           vk_row_halfs(c) / 8 / vk_key_lanes(bm) <= 8 &&
+           heads_at_once(bm, physical->subgroup_size) > 0;
+}
+
+/*
+ * The tile that leaves an invocation the fewest loads, also of rows and blocks that there are not,
+ * and the fewest steps of them. max_loads: at once.
+ */
+static struct vk_layers_tile tile_of(const struct backend_model *bm, const struct weight *w,
+                                     bool glu, const struct vk_layers_plan *plan,
+                                     uint32_t max_loads)
+{
+    const uint32_t mats = glu ? 2 : 1, units = w->rows / mats;
+    const uint32_t blocks = w->cols / vk_block_of(w->type);
+    struct vk_layers_tile best = {0};
+    double least = 0;
+    for (uint32_t i = 0; i < 3 * 3 * 8; i++) {
+        struct vk_layers_tile t = {.lanes = 8u << i % 3,
+                                   .rows = 1u << i / 3 % 3,
+                                   .unroll = 1 + i / 9};
+        uint32_t loads = mats * t.rows * t.unroll;
+        if (t.lanes > bm->backend->device->physical.subgroup_size || plan->wg % t.lanes ||
+            (loads > max_loads && loads > mats)) {
+            continue;
+        }
+        uint64_t at_once = (uint64_t)plan->wg / t.lanes * t.rows * plan->groups;
+        double rounds = (double)((units + at_once - 1) / at_once);
+        double steps = (blocks + t.lanes * t.unroll - 1) / (t.lanes * t.unroll);
+        double cost = rounds * (steps * (loads + 0.5) + 0.05 * mats * t.rows * t.lanes / 8);
+        cost *= 1 + 0.4 / t.lanes; /* long runs of memory are read faster */
+        if (best.lanes == 0 || cost < least) {
+            least = cost;
+            best = t;
+        }
+    }
+    return best;
+}
+
+bool vk_layers_suits(const struct backend_model *bm, const struct vk_layers_plan *plan)
+{
+    const struct vkc_physical *physical = &bm->backend->device->physical;
+    uint32_t wg_max = physical->props.limits.maxComputeWorkGroupInvocations;
+    return plan->wg > 0 && plan->wg % physical->subgroup_size == 0 && plan->wg <= wg_max &&
+           (!physical->has_size_control ||
+            plan->wg <= physical->max_subgroups * physical->subgroup_size) &&
+           heads_at_once(bm, plan->wg) > 0;
+}
+
+bool vk_layers_plan(const struct backend_model *bm, uint32_t wg, uint32_t groups,
+                    uint32_t max_loads, uint32_t touches, struct vk_layers_plan *ret)
+{
+    const struct model_layer *l = &bm->model->layers[0];
+    struct vk_layers_plan plan = {.wg = wg, .groups = groups, .touches = touches};
+    if (!vk_layers_suits(bm, &plan)) {
+        return false;
+    }
+    plan.tiles[0] = tile_of(bm, &l->qkv, false, &plan, max_loads);
+    plan.tiles[1] = tile_of(bm, &l->attn_out, false, &plan, max_loads);
+    plan.tiles[2] = tile_of(bm, &l->gate_up, true, &plan, max_loads);
+    plan.tiles[3] = tile_of(bm, &l->down, false, &plan, max_loads);
+    *ret = plan;
+    return true;
+}
+
+int vk_layers_pipeline(struct backend_model *bm, const struct vk_layers_plan *plan, struct err *err,
+                       VkPipeline *ret)
+{
+    const struct model_config *c = &bm->model->config;
+    const struct weight *w = &bm->model->layers[0].qkv;
+    uint32_t spec[] = {
+        [SPEC_WG] = plan->wg,
+        [SPEC_SLOTS] = plan->wg / bm->backend->device->physical.min_subgroup_size,
+        [SPEC_TYPE] = w->type,
+        [SPEC_AFFINE] = w->bias_off != 0,
+        [SPEC_GROUP] = w->group,
+        [SPEC_LAYERS_HIDDEN] = c->hidden,
+        [SPEC_LAYERS_FFN] = c->ffn,
+        [SPEC_LAYERS_HEADS] = heads_at_once(bm, plan->wg),
+        [SPEC_LAYERS_DIM] = c->head_dim,
+        [SPEC_LAYERS_LANES] = vk_key_lanes(bm),
+        [SPEC_LAYERS_N_HEADS] = c->n_heads,
+        [SPEC_LAYERS_TOUCHES] = plan->touches,
+    };
+    for (int m = 0; m < 4; m++) {
+        uint32_t *tile = &spec[SPEC_QKV_TILE + 3 * m];
+        tile[0] = plan->tiles[m].lanes;
+        tile[1] = plan->tiles[m].rows;
+        tile[2] = plan->tiles[m].unroll;
+    }
+    return vkc_pipeline_get(bm->backend->device, SHADER_layers, spec, ARRAY_SIZE(spec), err, ret);
+}
+
+static struct layer_matrix matrix_of(const struct backend_model *bm, const struct weight *w)
+{
+    uint64_t data = vk_weights_address(&bm->weights, w->data_off);
+    return (struct layer_matrix){
+        .data = data,
+        .scales = vk_weights_address(&bm->weights, w->scale_off),
+        .biases = w->bias_off ? vk_weights_address(&bm->weights, w->bias_off) : data,
+    };
+}
+
+static struct layer_row row_of(const struct backend_state *state, uint32_t layer)
+{
+    const struct backend_model *bm = state->bm;
+    const struct model_config *c = &bm->model->config;
+    const struct model_layer *l = &bm->model->layers[layer];
+    const struct model_layer *last = &bm->model->layers[layer > 0 ? layer - 1 : 0];
+    const struct vk_weights *weights = &bm->weights;
+    struct layer_kv kv = vk_layer_kv(state, layer);
+    return (struct layer_row){
+        .qkv = matrix_of(bm, &l->qkv),
+        .attn_out = matrix_of(bm, &l->attn_out),
+        .gate_up = matrix_of(bm, &l->gate_up),
+        .down = matrix_of(bm, &l->down),
+        .before = vk_weights_address(weights, last->post_ffn_norm_off),
+        .input_norm = vk_weights_address(weights, l->input_norm_off),
+        .post_attn_norm = vk_weights_address(weights, l->post_attn_norm_off),
+        .pre_ffn_norm = vk_weights_address(weights, l->pre_ffn_norm_off),
+        .q_norm = vk_weights_address(weights, l->q_norm_off),
+        .k_norm = vk_weights_address(weights, l->k_norm_off),
+        .turns = bm->turns.address +
+                 (c->layer_is_global[layer] ? c->head_dim / 2 * sizeof(uint64_t) : 0),
+        .k = kv.k,
+        .v = kv.v,
+        .ring = kv.ring,
+        .window = c->layer_is_global[layer] ? 0 : c->window,
+    };
+}
+
+int vk_layers_reset(struct backend_state *state, struct err *err)
+{
+    struct vkc_device *device = state->bm->backend->device;
+    VkCommandBuffer cmd;
+    int r = vkc_cmd_begin(device, err, &cmd);
+    if (r < 0) {
+        return r;
+    }
+    *(uint32_t *)state->layers_failed.map = 0;
+    memset(state->finished.map, 0, state->finished.size_bytes);
+    vkc_clear(device, cmd, &state->layers_arrived);
+    vkc_barrier(device, cmd, VKC_COPY_TO_SHADER);
+    r = vkc_cmd_end(device, cmd, err);
+    if (r == 0) {
+        r = vk_run(state->bm->backend, &cmd, 1, err);
+    }
+    vkc_cmd_free(device, cmd);
+    return r;
+}
+
+int vk_layers_init(struct backend_state *state, struct err *err)
+{
+    struct vkc_device *device = state->bm->backend->device;
+    uint32_t n = state->bm->model->config.n_layers;
+    if (!state->kv || !vk_layers_fit(state->bm)) {
+        return 0;
+    }
+    int r = vkc_buffer_init(device, VKC_SHARED, n * sizeof(struct layer_row), "layers' addresses",
+                            err, &state->layer_rows);
+    if (r == 0) {
+        r = vkc_buffer_init(device, VKC_SHARED, sizeof(uint32_t), "layers' failure", err,
+                            &state->layers_failed);
+    }
+    if (r == 0) {
+        r = vkc_buffer_init(device, VKC_DEVICE, LAYERS_WORDS * sizeof(uint32_t), "layers' counter",
+                            err, &state->layers_arrived);
+    }
+    if (r < 0) {
+        return r;
+    }
+    struct layer_row *rows = state->layer_rows.map;
+    for (uint32_t l = 0; l < n; l++) {
+        rows[l] = row_of(state, l);
+    }
+    return vk_layers_reset(state, err);
+}
+
+void vk_layers_finish(struct backend_state *state)
+{
+    vkc_buffer_finish(state->bm->backend->device, &state->layer_rows);
+    vkc_buffer_finish(state->bm->backend->device, &state->layers_failed);
+    vkc_buffer_finish(state->bm->backend->device, &state->layers_arrived);
+}
+
+int vk_record_layers(struct backend_state *state, VkCommandBuffer cmd,
+                     const struct vk_layers_plan *plan, uint32_t spins, struct err *err)
+{
+    const struct backend_model *bm = state->bm;
+    const struct model_config *c = &bm->model->config;
+    uint64_t acts = state->acts.address;
+    VkPipeline pipeline;
+    int r = vk_layers_pipeline(state->bm, plan, err, &pipeline);
+    if (r < 0) {
+        return r;
+    }
+    uint32_t head_groups = c->n_heads / heads_at_once(bm, plan->wg);
+    uint32_t parts = plan->groups / head_groups, most = vk_attend_parts(bm, 1);
+    parts = parts < most ? parts : most;
+    struct push_layers push = {
+        .layers = state->layer_rows.address,
+        .x = acts + state->act_off[ACT_X],
+        .x_next = acts + state->act_off[ACT_X_NEXT],
+        .y = acts + state->act_off[ACT_Y],
+        .qkv = acts + state->act_off[ACT_QKV],
+        .att = acts + state->act_off[ACT_ATT],
+        .h = acts + state->act_off[ACT_H],
+        .parts = state->part_sums.address,
+        .finished = state->finished.address,
+        .arrived = state->layers_arrived.address,
+        .failed = state->layers_failed.address,
+        .step_p = state->step.address,
+        .n_layers = c->n_layers,
+        .n_kv_heads = c->n_kv_heads,
+        .max_parts = parts > 0 ? parts : 1,
+        .spins = spins,
+        .eps = c->rms_eps,
+        .query_scale = c->query_scale,
+    };
+    vkc_dispatch(bm->backend->device, cmd, pipeline, &push, sizeof push, plan->groups, 1, 1);
+    vkc_barrier(bm->backend->device, cmd, VKC_SHADER_TO_HOST); /* layers_failed */
+    vk_mark(state, cmd, "layers");
+    return 0;
+}
+
+bool vk_layers_failed(const struct backend_state *state)
+{
+    const volatile uint32_t *failed = state->layers_failed.map;
+    return failed && *failed != 0;
+}
+
+int vk_layers_check(struct backend_state *state, struct err *err)
+{
+    if (!vk_layers_failed(state)) {
+        return 0;
+    }
+    state->bm->layers.groups = 0;
+    return err_set(
+        err, -ETIME,
+        "the device did not run all workgroups at once, as it did when it was tried; new "
+        "sequences do without (`gttrun devices --forget-tuning` has it tried again)");
+}
