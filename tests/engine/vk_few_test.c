@@ -9,50 +9,13 @@
 
 #include "check.h"
 #include "random_model.h"
-#include "vk.h"
+#include "vk_opened.h"
 
 #define TOLERANCE 2e-6
 
 enum { N = STEP_ROWS_MAX, WIDEST = 2 * 640, VOCAB = 263 };
 
-struct opened {
-    struct backend *backend;
-    struct backend_model *bm;
-    struct backend_state *state;
-};
-
-static void open_all(struct opened *o, const struct backend_params *params,
-                     const struct model *model)
-{
-    struct err err;
-    enum weight_path path;
-    uint32_t rewind_max;
-    uint64_t kv_bytes;
-    CHECK_EQ(vulkan_backend.open(params, &err, &o->backend), 0);
-    CHECK_EQ(vulkan_backend.bind(o->backend, model, &err, &o->bm, &path), 0);
-    CHECK_EQ(vulkan_backend.state_create(o->bm, 64, &err, &o->state, &rewind_max, &kv_bytes), 0);
-}
-
-static void close_all(struct opened *o)
-{
-    vulkan_backend.state_destroy(o->state);
-    vulkan_backend.unbind(o->bm);
-    vulkan_backend.close(o->backend);
-}
-
-/* Root mean square of the difference, relative to the size. */
-static double distance(const float *a, const float *b, size_t n)
-{
-    double diff = 0, sum = 0;
-    for (size_t i = 0; i < n; i++) {
-        diff += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
-        sum += (double)b[i] * b[i];
-    }
-    CHECK(sum > 0);
-    return sqrt(diff / sum);
-}
-
-static void test_matrix(struct opened *o, enum backend_op op, const struct weight *w)
+static void test_matrix(struct vk_opened *o, enum backend_op op, const struct weight *w)
 {
     static const uint32_t counts[] = {3, 8, 32};
     static float in[N * WIDEST], alone[N * WIDEST], together[N * WIDEST];
@@ -75,7 +38,7 @@ static void test_matrix(struct opened *o, enum backend_op op, const struct weigh
             fprintf(stderr, "%s\n", err.text);
         }
         CHECK_EQ(r, 0);
-        double d = distance(together, alone, size);
+        double d = vk_distance(together, alone, size);
         if (!(d <= TOLERANCE)) {
             fprintf(stderr, "operation %d, %u tokens: off by %.1e\n", (int)op, counts[c], d);
             exit(1);
@@ -91,32 +54,20 @@ static void test_model(const struct backend_params *params, struct weight_format
     static const struct vk_few_tuning tunings[] = {{16, 8, 1, 1, 2},
                                                    {32, 8, 4, 1, 8},
                                                    {64, 4, 2, 2, 16}};
-    struct model_config config = {
-        .n_layers = 2,
-        .hidden = 384,
-        .ffn = 640,
-        .n_heads = 4,
-        .n_kv_heads = 2,
-        .head_dim = 64,
-        .vocab = VOCAB,
-        .window = 16,
-        .max_pos = 4096,
-        .rms_eps = 1e-6f,
-        .query_scale = 0.125f,
-        .rope_theta_local = 10000.0f,
-        .rope_theta_global = 1000000.0f,
-        .rope_factor_global = 1.0f,
-        .tied_head = true,
-        .layer_is_global = {false, true},
-    };
+    struct model_config config = vk_small_config(VOCAB);
+    config.hidden = 384;
+    config.ffn = 640;
+    config.n_heads = 4;
+    config.n_kv_heads = 2;
+    config.head_dim = 64;
     struct image_formats formats;
     struct model model;
-    struct opened o;
+    struct vk_opened o;
     void *base;
     random_formats(&config, layers, &formats);
     formats.embed = formats.head = head;
     random_model_create(&config, &formats, 1, &model, &base);
-    open_all(&o, params, &model);
+    vk_open(&o, params, &model, 64);
     o.backend->tuning.few_max = N; /* also where cooperative matrices would do it */
     for (size_t t = 0; t <= sizeof tunings / sizeof tunings[0]; t++) {
         const struct model_layer *l = &model.layers[1];
@@ -125,7 +76,7 @@ static void test_model(const struct backend_params *params, struct weight_format
         test_matrix(&o, OP_DOWN, &l->down);
         test_matrix(&o, OP_HEAD, &model.head);
     }
-    close_all(&o);
+    vk_close(&o);
     random_model_destroy(&model, base);
 }
 
@@ -160,25 +111,9 @@ static void test_choices(void)
 
 int main(void)
 {
-    struct backend_params params = {.validate = true};
-    struct backend *backend;
-    struct err err;
+    struct backend_params params;
     test_choices();
-    int r = vulkan_backend.open(&params, &err, &backend);
-    if (r == -ENOENT) {
-        printf("NOT VALIDATED: %s\n", err.text);
-        params.validate = false;
-        r = vulkan_backend.open(&params, &err, &backend);
-    }
-    if (r == -ENODEV) {
-        printf("skipped: %s\n", err.text);
-        return SKIP;
-    }
-    CHECK_EQ(r, 0);
-    bool can = backend->device->physical.has_int_dot && backend->device->physical.has_shuffle;
-    vulkan_backend.close(backend);
-    if (!can) {
-        printf("skipped: no integer dot products here\n");
+    if (!vk_can_open_dot(&params)) {
         return SKIP;
     }
     const struct weight_format q4 = {WEIGHT_Q4, 32, false}, q4_bias = {WEIGHT_Q4, 64, true};

@@ -12,7 +12,7 @@
 #include "check.h"
 #include "gttd_util.h"
 #include "random_model.h"
-#include "vk.h"
+#include "vk_opened.h"
 
 /* Sums of float32 in another order differ in their last bits, and then some activations are rounded
  * to another one of 65 024 steps of their block's largest: some 1e-5 of a result each time, up to
@@ -25,32 +25,7 @@ enum {
     MANY = 80, /* so that the keys are more than one round of a workgroup */
 };
 
-struct opened {
-    struct backend *backend;
-    struct backend_model *bm;
-    struct backend_state *state;
-};
-
-static void open_all(struct opened *o, const struct backend_params *params,
-                     const struct model *model)
-{
-    struct err err;
-    enum weight_path path;
-    uint32_t rewind_max;
-    uint64_t kv_bytes;
-    CHECK_EQ(vulkan_backend.open(params, &err, &o->backend), 0);
-    CHECK_EQ(vulkan_backend.bind(o->backend, model, &err, &o->bm, &path), 0);
-    CHECK_EQ(vulkan_backend.state_create(o->bm, 128, &err, &o->state, &rewind_max, &kv_bytes), 0);
-}
-
-static void close_all(struct opened *o)
-{
-    vulkan_backend.state_destroy(o->state);
-    vulkan_backend.unbind(o->bm);
-    vulkan_backend.close(o->backend);
-}
-
-static int decode(struct opened *o, uint32_t pos, float *logits, struct err *err)
+static int decode(struct vk_opened *o, uint32_t pos, float *logits, struct err *err)
 {
     int32_t id = (int32_t)(3 + 7 * pos) % VOCAB;
     int r = vulkan_backend.forward(o->state, &id, 1, pos, LOGITS_LAST, logits, err);
@@ -60,19 +35,7 @@ static int decode(struct opened *o, uint32_t pos, float *logits, struct err *err
     return r;
 }
 
-/* Root mean square of the difference, relative to the size. */
-static double distance(const float *a, const float *b)
-{
-    double diff = 0, sum = 0;
-    for (int i = 0; i < VOCAB; i++) {
-        diff += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
-        sum += (double)b[i] * b[i];
-    }
-    CHECK(sum > 0);
-    return sqrt(diff / sum);
-}
-
-static void use_plan(struct opened *o, const struct vk_layers_plan *plan)
+static void use_plan(struct vk_opened *o, const struct vk_layers_plan *plan)
 {
     for (int w = 0; w <= LOGITS_ALL; w++) {
         vk_recording_finish(o->state, &o->state->recordings[0][w]);
@@ -80,13 +43,13 @@ static void use_plan(struct opened *o, const struct vk_layers_plan *plan)
     o->bm->layers = *plan;
 }
 
-static bool is_cpu(const struct opened *o)
+static bool is_cpu(const struct vk_opened *o)
 {
     return o->backend->device->physical.props.deviceType == VK_PHYSICAL_DEVICE_TYPE_CPU;
 }
 
-static void test_plan(struct opened *steps, struct opened *layers, uint32_t wg, uint32_t groups,
-                      uint32_t max_loads, uint32_t touches, uint32_t n_tokens)
+static void test_plan(struct vk_opened *steps, struct vk_opened *layers, uint32_t wg,
+                      uint32_t groups, uint32_t max_loads, uint32_t touches, uint32_t n_tokens)
 {
     static float want[VOCAB], got[VOCAB];
     struct vk_layers_plan plan;
@@ -96,7 +59,7 @@ static void test_plan(struct opened *steps, struct opened *layers, uint32_t wg, 
     for (uint32_t pos = 0; pos < n_tokens; pos++) {
         CHECK_EQ(decode(steps, pos, want, &err), 0);
         CHECK_EQ(decode(layers, pos, got, &err), 0);
-        double d = distance(got, want);
+        double d = vk_distance(got, want, VOCAB);
         if (!(d <= TOLERANCE)) {
             fprintf(stderr, "%u times %u invocations, %u loads, position %u: off by %.1e\n", groups,
                     wg, max_loads, pos, d);
@@ -106,7 +69,7 @@ static void test_plan(struct opened *steps, struct opened *layers, uint32_t wg, 
 }
 
 /* More workgroups than any device has room for, at a position with several parts of keys. */
-static void test_too_many(struct opened *o, uint32_t pos)
+static void test_too_many(struct vk_opened *o, uint32_t pos)
 {
     static float logits[VOCAB], again[VOCAB];
     struct vk_layers_plan good, bad;
@@ -126,7 +89,7 @@ static void test_too_many(struct opened *o, uint32_t pos)
 }
 
 /* As on a device of one compute unit, and of small workgroups. */
-static void test_tune(struct opened *o)
+static void test_tune(struct vk_opened *o)
 {
     struct vkc_physical *physical = &o->backend->device->physical;
     uint32_t units = physical->compute_units, n_new;
@@ -154,7 +117,7 @@ static void test_tune(struct opened *o)
 }
 
 /* A line of the file of choices, and some that are not; what was read is what is used. */
-static void test_choice(struct opened *o)
+static void test_choice(struct vk_opened *o)
 {
     static const char *const bad[] = {
         "",
@@ -193,32 +156,21 @@ static void test_choice(struct opened *o)
 static void test_model(const struct backend_params *params, struct weight_format format,
                        uint32_t head_dim, bool quick)
 {
-    struct model_config config = {
-        .n_layers = 3,
-        .hidden = 384,
-        .ffn = 640,
-        .n_heads = 4,
-        .n_kv_heads = 2,
-        .head_dim = head_dim,
-        .vocab = VOCAB,
-        .window = 16,
-        .max_pos = 4096,
-        .rms_eps = 1e-6f,
-        .query_scale = 0.125f,
-        .rope_theta_local = 10000.0f,
-        .rope_theta_global = 1000000.0f,
-        .rope_factor_global = 1.0f,
-        .tied_head = true,
-        .layer_is_global = {false, true, false},
-    };
+    struct model_config config = vk_small_config(VOCAB);
+    config.n_layers = 3;
+    config.hidden = 384;
+    config.ffn = 640;
+    config.n_heads = 4;
+    config.n_kv_heads = 2;
+    config.head_dim = head_dim;
     struct image_formats formats;
     struct model model;
-    struct opened steps, layers;
+    struct vk_opened steps, layers;
     void *base;
     random_formats(&config, format, &formats);
     random_model_create(&config, &formats, 1, &model, &base);
-    open_all(&steps, params, &model);
-    open_all(&layers, params, &model);
+    vk_open(&steps, params, &model, 128);
+    vk_open(&layers, params, &model, 128);
     CHECK(vk_layers_fit(layers.bm));
     CHECK_EQ(steps.bm->layers.groups, 0);
     test_plan(&steps, &layers, 64, 1, 4, 0, head_dim == 64 ? MANY : FEW);
@@ -238,32 +190,16 @@ static void test_model(const struct backend_params *params, struct weight_format
             test_tune(&steps);
         }
     }
-    close_all(&steps);
-    close_all(&layers);
+    vk_close(&steps);
+    vk_close(&layers);
     random_model_destroy(&model, base);
 }
 
 int main(int argc, char **argv)
 {
     bool quick = argc > 1 && strcmp(argv[1], "--quick") == 0;
-    struct backend_params params = {.validate = true};
-    struct backend *backend;
-    struct err err;
-    int r = vulkan_backend.open(&params, &err, &backend);
-    if (r == -ENOENT) {
-        printf("NOT VALIDATED: %s\n", err.text);
-        params.validate = false;
-        r = vulkan_backend.open(&params, &err, &backend);
-    }
-    if (r == -ENODEV) {
-        printf("skipped: %s\n", err.text);
-        return SKIP;
-    }
-    CHECK_EQ(r, 0);
-    bool can = backend->device->physical.has_int_dot && backend->device->physical.has_shuffle;
-    vulkan_backend.close(backend);
-    if (!can) {
-        printf("skipped: no integer dot products here\n");
+    struct backend_params params;
+    if (!vk_can_open_dot(&params)) {
         return SKIP;
     }
     test_model(&params, (struct weight_format){WEIGHT_Q4, 32, false}, 64, quick);

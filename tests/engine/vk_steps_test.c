@@ -11,7 +11,7 @@
 
 #include "check.h"
 #include "random_model.h"
-#include "vk.h"
+#include "vk_opened.h"
 
 #define VOCAB   1031
 #define MAX_POS 320
@@ -210,38 +210,16 @@ static void test_sampled(struct opened *o, const int32_t *ids)
 
 int main(void)
 {
-    struct backend_params params = {.validate = true};
+    struct backend_params params;
     struct opened o;
     struct err err;
-    int r = vulkan_backend.open(&params, &err, &o.backend);
-    if (r == -ENODEV) {
-        printf("skipped: %s\n", err.text);
+    if (!vk_can_open(&params)) {
         return SKIP;
     }
-    if (r == -ENOENT) {
-        printf("NOT VALIDATED: %s\n", err.text);
-        params.validate = false;
-        r = vulkan_backend.open(&params, &err, &o.backend);
-    }
-    CHECK_EQ(r, 0);
-    struct model_config config = {
-        .n_layers = 2,
-        .hidden = 64,
-        .ffn = 128,
-        .n_heads = 2,
-        .n_kv_heads = 1,
-        .head_dim = 32,
-        .vocab = VOCAB,
-        .window = WINDOW,
-        .max_pos = 4096,
-        .rms_eps = 1e-6f,
-        .query_scale = 0.18f,
-        .rope_theta_local = 10000.0f,
-        .rope_theta_global = 1000000.0f,
-        .rope_factor_global = 1.0f,
-        .tied_head = true,
-        .layer_is_global = {false, true},
-    };
+    CHECK_EQ(vulkan_backend.open(&params, &err, &o.backend), 0);
+    struct model_config config = vk_small_config(VOCAB);
+    config.window = WINDOW;
+    config.query_scale = 0.18f;
     struct image_formats formats;
     struct model model;
     void *base;

@@ -12,50 +12,31 @@
 #include "check.h"
 #include "gttd_util.h"
 #include "random_model.h"
-#include "vk.h"
+#include "vk_opened.h"
 
 #define VOCAB 4096
-
-struct opened {
-    struct backend *backend;
-    struct backend_model *bm;
-    struct backend_state *state;
-};
 
 static bool validate;
 
 /* With batches of up to batch_max; 0: as the device has it. */
-static void open_for(struct opened *o, const struct model *model, const char *cache_dir,
+static void open_for(struct vk_opened *o, const struct model *model, const char *cache_dir,
                      uint32_t batch_max)
 {
     const struct backend_params params = {.validate = validate, .cache_dir = cache_dir};
     struct err err;
-    enum weight_path path;
-    uint32_t rewind_max;
-    uint64_t kv_bytes;
     CHECK_EQ(vulkan_backend.open(&params, &err, &o->backend), 0);
     if (batch_max) {
         o->backend->tuning.batch_max = batch_max;
     }
-    CHECK_EQ(vulkan_backend.bind(o->backend, model, &err, &o->bm, &path), 0);
-    uint32_t max_pos = batch_max ? batch_max : 64;
-    CHECK_EQ(vulkan_backend.state_create(o->bm, max_pos, &err, &o->state, &rewind_max, &kv_bytes),
-             0);
+    vk_open_model(o, model, batch_max ? batch_max : 64);
 }
 
-static void open_all(struct opened *o, const struct model *model, const char *cache_dir)
+static void open_all(struct vk_opened *o, const struct model *model, const char *cache_dir)
 {
     open_for(o, model, cache_dir, 0);
 }
 
-static void close_all(struct opened *o)
-{
-    vulkan_backend.state_destroy(o->state);
-    vulkan_backend.unbind(o->bm);
-    vulkan_backend.close(o->backend);
-}
-
-static void decode(struct opened *o, float *logits)
+static void decode(struct vk_opened *o, float *logits)
 {
     struct err err;
     for (int32_t i = 0; i < 4; i++) {
@@ -65,23 +46,12 @@ static void decode(struct opened *o, float *logits)
     }
 }
 
-static double distance(const float *a, const float *b)
-{
-    double diff = 0, sum = 0;
-    for (int i = 0; i < VOCAB; i++) {
-        diff += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
-        sum += (double)a[i] * a[i];
-    }
-    CHECK(sum > 0);
-    return sqrt(diff / sum);
-}
-
 /* Only the head is large enough to be measured. */
 static void test_tune(const struct model *model)
 {
     char dir[] = "/tmp/gttd-tune-XXXXXX", command[64];
     static float before[VOCAB], after[VOCAB];
-    struct opened o;
+    struct vk_opened o;
     struct err err;
     CHECK(mkdtemp(dir));
     open_all(&o, model, dir);
@@ -118,21 +88,21 @@ static void test_tune(const struct model *model)
                 "unroll 1 tokens 8 us 1\n",
                 f) >= 0);
         CHECK_EQ(fclose(f), 0);
-        close_all(&o);
+        vk_close(&o);
         open_all(&o, model, dir);
         CHECK_EQ(o.backend->n_choices, 1);
         CHECK_EQ(o.backend->n_gemms, n_gemms);
         CHECK_EQ(o.backend->n_fews, n_fews);
         CHECK(memcmp(&o.backend->choices[0].tuning, &chosen.tuning, sizeof chosen.tuning) == 0);
         decode(&o, after);
-        CHECK(distance(before, after) < 1e-5); /* sums in another order */
+        CHECK(vk_distance(before, after, VOCAB) < 1e-5); /* sums in another order */
     }
-    close_all(&o);
+    vk_close(&o);
     snprintf(command, sizeof command, "rm -r %s", dir);
     CHECK_EQ(system(command), 0);
 }
 
-static void prefill(struct opened *o, float *logits)
+static void prefill(struct vk_opened *o, float *logits)
 {
     int32_t ids[16];
     struct err err;
@@ -147,7 +117,7 @@ static void test_tune_few(const struct model *model)
 {
     static float before[VOCAB], after[VOCAB];
     const struct model_layer *layer = &model->layers[0];
-    struct opened o, next;
+    struct vk_opened o, next;
     struct err err;
     uint32_t n_new;
     open_all(&o, model, NULL);
@@ -169,10 +139,10 @@ static void test_tune_few(const struct model *model)
         CHECK(!vk_tune_few_wanted(o.bm) && !vk_tune_few_wanted(next.bm));
         CHECK_EQ(next.backend->n_fews, 6);
         prefill(&next, after);
-        CHECK(distance(before, after) < 5e-3); /* in float16, or not */
+        CHECK(vk_distance(before, after, VOCAB) < 5e-3); /* in float16, or not */
     }
-    close_all(&o);
-    close_all(&next);
+    vk_close(&o);
+    vk_close(&next);
 }
 
 /* The candidates for shapes of real models on real devices: always some, all within limits. */
@@ -205,7 +175,7 @@ static void test_profile(const struct model *model)
 {
     static const char *const wanted[] = {"qkv", "gate_up", "down", "head"};
     static const int32_t ids[] = {2, 3, 4, 5, 6};
-    struct opened o;
+    struct vk_opened o;
     open_all(&o, model, NULL);
     for (uint32_t n = 1; n <= 5; n += 4) {
         struct backend_kernel_time times[32];
@@ -235,14 +205,14 @@ static void test_profile(const struct model *model)
     }
     CHECK_EQ(n_bins, 6);
     CHECK_EQ(vulkan_backend.profile(o.state, ids, 5, 0, &how, times, 32, &n_times, &err), -EINVAL);
-    close_all(&o);
+    vk_close(&o);
 }
 
 /* Every tiling that this device can run gives the same result, however it is split for however
  * large a device, as lavapipe too can tell. */
 static void test_tiles(const struct model *model, uint32_t n_tokens)
 {
-    struct opened o;
+    struct vk_opened o;
     struct err err;
     struct vk_gemm_tiles list[16];
     open_for(&o, model, NULL, VK_BATCH_MAX);
@@ -284,55 +254,31 @@ static void test_tiles(const struct model *model, uint32_t n_tokens)
     free(in);
     free(want);
     free(got);
-    close_all(&o);
+    vk_close(&o);
 }
 
 static void test_read_speed(const struct model *model)
 {
-    struct opened o;
+    struct vk_opened o;
     struct err err;
     double speed = 0;
     open_all(&o, model, NULL);
     CHECK_EQ(vulkan_backend.read_speed(o.bm, &speed, &err), 0);
     CHECK(speed > 1e6 && speed < 1e14);
-    close_all(&o);
+    vk_close(&o);
 }
 
 int main(void)
 {
-    struct backend_params params = {.validate = true};
-    struct backend *backend;
-    struct err err;
-    int r = vulkan_backend.open(&params, &err, &backend);
-    if (r == -ENODEV) {
-        printf("skipped: %s\n", err.text);
+    struct backend_params params;
+    if (!vk_can_open(&params)) {
         return SKIP;
     }
-    if (r == 0) {
-        validate = true;
-        vulkan_backend.close(backend);
-    } else {
-        CHECK_EQ(r, -ENOENT);
-        printf("NOT VALIDATED: %s\n", err.text);
-    }
-    struct model_config config = {
-        .n_layers = 2,
-        .hidden = 160,
-        .ffn = 1024,
-        .n_heads = 2,
-        .n_kv_heads = 1,
-        .head_dim = 64,
-        .vocab = VOCAB,
-        .window = 16,
-        .max_pos = 4096,
-        .rms_eps = 1e-6f,
-        .query_scale = 0.125f,
-        .rope_theta_local = 10000.0f,
-        .rope_theta_global = 1000000.0f,
-        .rope_factor_global = 1.0f,
-        .tied_head = true,
-        .layer_is_global = {false, true},
-    };
+    validate = params.validate;
+    struct model_config config = vk_small_config(VOCAB);
+    config.hidden = 160;
+    config.ffn = 1024;
+    config.head_dim = 64;
     struct image_formats formats;
     struct model model;
     void *base;

@@ -1,23 +1,26 @@
 # The Vulkan backend: lavapipe everywhere, a GPU where there is one.
+add_library(vk_opened STATIC ${CMAKE_CURRENT_LIST_DIR}/vk_opened.c)
+target_include_directories(vk_opened PUBLIC ${CMAKE_CURRENT_LIST_DIR})
+target_link_libraries(vk_opened PUBLIC vk check m)
 gttd_test(vkc_test SOURCES engine/vkc_test.c engine/keep_drivers.c
-          LIBS vk random_model m vulkan_headers LABELS engine)
+          LIBS vk_opened random_model m vulkan_headers LABELS engine)
 gttd_test(vk_tune_test SOURCES engine/vk_tune_test.c engine/keep_drivers.c
-          LIBS vk random_model m vulkan_headers TIMEOUT 600 LABELS engine)
+          LIBS vk_opened random_model m vulkan_headers TIMEOUT 600 LABELS engine)
 gttd_test(vk_few_test SOURCES engine/vk_few_test.c engine/keep_drivers.c
-          LIBS vk random_model m vulkan_headers TIMEOUT 900 LABELS engine)
+          LIBS vk_opened random_model m vulkan_headers TIMEOUT 900 LABELS engine)
 set(vulkan_quick "")
 if(CMAKE_C_FLAGS MATCHES "-fsanitize")
     set(vulkan_quick --quick) # the whole suite takes minutes then
 endif()
 gttd_test(vk_layers_test SOURCES engine/vk_layers_test.c engine/keep_drivers.c
-          LIBS vk random_model m vulkan_headers ARGS ${vulkan_quick} TIMEOUT 600 LABELS engine)
+          LIBS vk_opened random_model m vulkan_headers ARGS ${vulkan_quick} TIMEOUT 600 LABELS engine)
 gttd_test(conformance_vulkan SOURCES engine/conformance_vulkan.c engine/keep_drivers.c
           LIBS conformance vk random_model m ARGS ${vulkan_quick} TIMEOUT 1200
           LABELS engine)
 gttd_test(vk_sample_test SOURCES engine/vk_sample_test.c engine/keep_drivers.c
-          LIBS llm vk m vulkan_headers ARGS ${vulkan_quick} TIMEOUT 300 LABELS engine)
+          LIBS llm vk_opened m vulkan_headers ARGS ${vulkan_quick} TIMEOUT 300 LABELS engine)
 gttd_test(vk_steps_test SOURCES engine/vk_steps_test.c engine/keep_drivers.c
-          LIBS vk random_model m vulkan_headers TIMEOUT 300 LABELS engine)
+          LIBS vk_opened random_model m vulkan_headers TIMEOUT 300 LABELS engine)
 gttd_test(ahead_test SOURCES engine/ahead_test.c engine/keep_drivers.c LIBS llm TIMEOUT 600
           LABELS engine)
 set(vulkan_test_environment
