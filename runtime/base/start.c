@@ -2,14 +2,12 @@
 /* The steps of a start: see start.h. */
 #include "start.h"
 
-#include <time.h>
+#include "clock.h"
 
 void start_done(struct start *start, enum start_step step)
 {
     if (start && start->done_ns[step] == 0) {
-        struct timespec ts;
-        clock_gettime(CLOCK_MONOTONIC, &ts);
-        start->done_ns[step] = (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+        start->done_ns[step] = now_ns();
     }
 }
 

@@ -4,6 +4,7 @@
  * draws tokens itself, it is kept some steps ahead of the text; the first token is drawn here from
  * the prompt's logits all the same.
  */
+#include "clock.h"
 #include "engine.h"
 #include "sampler.h"
 #include "stream.h"
@@ -12,7 +13,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 static_assert(LLM_AHEAD_MAX <= BACKEND_AHEAD_MAX, "a backend must bear what callers may ask for");
 
@@ -30,13 +30,6 @@ struct generation {
     bool is_ahead;    /* session_decode_stop() is due */
     size_t n_reused;
 };
-
-static uint64_t now_ns(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
 
 static int generation_init(struct generation *g, struct llm_session *session,
                            const struct llm_request *request, struct err *err)

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "clock.h"
 #include "llm.h"
 
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
@@ -56,8 +57,7 @@ int show_progress(void *data, const char *what, uint64_t done, uint64_t total);
 /* $XDG_CACHE_HOME/gttd or ~/.cache/gttd, made if missing; empty if neither can be had. */
 void find_cache_dir(char *dir, size_t size);
 
-/* Nanoseconds of CLOCK_MONOTONIC, and those since this process was started. */
-uint64_t now_ns(void);
+/* Nanoseconds from the start of this process to a time of now_ns(). */
 uint64_t since_start_ns(uint64_t when_ns);
 
 /* Everything on stdin, malloc'ed and NUL-terminated; NULL after complaining. */

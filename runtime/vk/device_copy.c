@@ -17,7 +17,7 @@
 
 #define STAGING_BYTES (64ull << 20)
 #define PART_BYTES    (2ull << 20) /* of a staging buffer, that one thread fills at a time */
-#define THREADS_MAX   8            /* one thread reads a third of what PCIe takes */
+#define THREADS_MAX   8            /* a link takes more than one thread copies */
 
 /* What a copy that was kept is compared by before it is believed. */
 #define SAMPLE_BYTES          (64ull << 10)

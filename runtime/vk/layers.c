@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * All layers of one token in one dispatch (layers.comp): which models and devices it suits, how it
- * is cut up, what it reads, and whether it is what decoding runs: where it was tried out and is
- * faster than a dispatch for each step.
+ * is cut up and what it reads. tune_layers.c decides whether it is what decoding runs.
  */
-#include <assert.h>
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "gttd_util.h"

@@ -10,8 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "clock.h"
 #include "gttd_util.h"
 #include "vk.h"
 
@@ -33,13 +33,6 @@ struct trial {
     struct vk_gemv_tuning list[CANDIDATES];
     uint32_t n;
 };
-
-static uint64_t now_ns(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
 
 static uint64_t act(const struct trial *trial, enum vk_act act)
 {

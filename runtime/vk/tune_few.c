@@ -6,26 +6,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "clock.h"
 #include "gttd_util.h"
 #include "vk.h"
 
-#define N_MATRICES     4
-#define LAYERS_MAX     16 /* of a model that are measured: enough to be larger than a cache */
-#define RUNS           8  /* of which the fastest counts */
-#define CANDIDATES     5  /* of few.comp */
-#define TUNE_MIN_BYTES (256u << 10) /* smaller ones cost a barrier, however they are read */
+#define N_MATRICES 4
+#define LAYERS_MAX 16 /* of a model that are measured: enough to be larger than a cache */
+#define RUNS       8  /* of which the fastest counts */
+#define CANDIDATES 5  /* of few.comp */
 
 /* Two and four tokens wait for memory as one does, and run as should be good. */
 static const uint32_t batches[] = {8, 16, 32};
-
-static uint64_t now_ns(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
 
 const struct vk_few_choice *vk_few_find(const struct backend *backend,
                                         const struct vk_few_shape *shape)
@@ -125,7 +117,7 @@ static bool is_wanted(const struct backend *backend, const struct trial *trial)
     const struct weight *w = trial->matrices[0];
     const struct vk_few_shape *shape = &trial->shape;
     struct vk_few_tuning any;
-    return weight_bytes(w) >= TUNE_MIN_BYTES && vk_few_possible(backend, w) &&
+    return weight_bytes(w) >= VK_TUNE_MIN_BYTES && vk_few_possible(backend, w) &&
            !vk_few_find(backend, shape) &&
            vk_few_candidates(backend, w, shape->batch, shape->glu, &any, 1) == 1;
 }

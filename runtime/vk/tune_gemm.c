@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "clock.h"
 #include "gttd_util.h"
 #include "vk.h"
 
@@ -15,13 +15,6 @@
 #define RUNS       4 /* of which the fastest counts */
 #define CANDIDATES 7
 #define WARM_NS    300000000u /* tune.c has just been at work */
-
-static uint64_t now_ns(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
 
 const struct vk_gemm_choice *vk_gemm_find(const struct backend *backend,
                                           const struct vk_gemm_shape *shape)
@@ -236,8 +229,8 @@ static int prepare(struct trial *trial, int which, struct err *err)
     return vkc_pipelines_make(backend->device, trial->n, compile, trial, err);
 }
 
-/* Something in ACT_HALF: matrix units take less power for zeros, and then run at a higher clock
- * than a model will see. */
+/* Something in ACT_HALF: for zeros, matrix units may take less power and run at a higher clock than
+ * a model will see. */
 static int fill_half(struct backend_state *state, struct err *err)
 {
     struct vkc_device *device = state->bm->backend->device;

@@ -9,8 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "clock.h"
 #include "gttd_util.h"
 #include "vk.h"
 
@@ -24,13 +24,6 @@ static const struct {
 } candidates[] = {
     {512, 4, 0}, {512, 4, 4}, {512, 4, 8}, {512, 8, 4}, {384, 8, 8}, {256, 8, 8},
 };
-
-static uint64_t now_ns(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
 
 void vk_layers_shape_of(const struct model *model, struct vk_layers_shape *ret)
 {
@@ -132,6 +125,7 @@ static int measure(struct backend_state *state, VkQueryPool timer,
     return r;
 }
 
+/* Those that are tried. */
 struct plans {
     struct backend_model *bm;
     struct vk_layers_plan list[ARRAY_SIZE(candidates)];
@@ -151,7 +145,7 @@ static int compile(void *data, uint32_t i, struct err *err)
     return 0;
 }
 
-/* Those that this model and device allow, compiled: nothing idles the device later. */
+/* The plans that this model and device allow, compiled: nothing idles the device later. */
 static int make_plans(struct backend_model *bm, struct err *err, struct plans *ret)
 {
     struct vkc_device *device = bm->backend->device;

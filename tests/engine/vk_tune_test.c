@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <math.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -171,6 +172,29 @@ static void test_candidates(void)
     }
 }
 
+/* The fourth fails. */
+static int fail_at_three(void *data, uint32_t i, struct err *err)
+{
+    atomic_uint *n_calls = data;
+    atomic_fetch_add(n_calls, 1);
+    return i == 3 ? err_set(err, -EINVAL, "number %u", i) : 0;
+}
+
+/* On one thread, as for a CPU's compiler, and on as many as there are cores. */
+static void test_make_fails(void)
+{
+    static const VkPhysicalDeviceType types[] = {VK_PHYSICAL_DEVICE_TYPE_CPU,
+                                                 VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU};
+    for (int i = 0; i < 2; i++) {
+        struct vkc_device device = {.physical.props.deviceType = types[i]};
+        atomic_uint n_calls = 0;
+        struct err err = {{0}};
+        CHECK_EQ(vkc_pipelines_make(&device, 64, fail_at_three, &n_calls, &err), -EINVAL);
+        CHECK(strcmp(err.text, "number 3") == 0);
+        CHECK(n_calls >= 4 && (i > 0 || n_calls == 4));
+    }
+}
+
 static void test_profile(const struct model *model)
 {
     static const char *const wanted[] = {"qkv", "gate_up", "down", "head"};
@@ -285,6 +309,7 @@ int main(void)
     random_formats(&config, (struct weight_format){WEIGHT_Q4, 32, false}, &formats);
     random_model_create(&config, &formats, 1, &model, &base);
     test_candidates();
+    test_make_fails();
     test_profile(&model);
     test_tiles(&model, 21);
     test_tiles(&model, 150);
