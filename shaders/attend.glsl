@@ -2,35 +2,36 @@
 /*
  * One token's way from its row of QKV to what its heads attended to, by one workgroup: q and k are
  * normed and rotated, k and v go to the KV cache, and HEADS query heads of one KV head read a part
- * of the cache. As many parts as there is work for are used; the last to finish joins them.
+ * of the cache. As many parts as there is work for are used; where there are several, the includer
+ * joins them: by join_if_last(), or when they are read.
  *
  * KEY_LANES neighbouring invocations share a key, 16 bytes each at a time, and have a softmax of
  * their own; those of a workgroup are joined at its end.
  *
  * The includer has said HEADS, HEAD_DIM, KEY_LANES and KEYS (at once, per KEY_LANES invocations), the
- * types FLOATS_IN of qkv and FLOATS_OUT of the result, and keeps ATTEND_FLOATS floats of shared
- * memory: scratch(i), put_scratch(i, value), and four of them at once, i being a multiple of 4.
+ * types FLOATS_IN of qkv and FLOATS_OUT of the result, LEAST_KEYS, who attends (ATTENDERS invocations of the
+ * workgroup, whole subgroups; ATTENDER is their number or, of others, ATTENDERS or more), and keeps
+ * ATTEND_FLOATS floats of shared memory: scratch(i), put_scratch(i, value), and four of them at once,
+ * i being a multiple of 4.
  */
 #include "rotation.glsl"
 
 const uint ROW_VECS = (HEAD_DIM + 7) / 8; /* uvec4 in a row of the cache */
 const uint ROW = 8 * ROW_VECS;
 const uint KEY_VECS = ROW_VECS / KEY_LANES; /* an invocation's */
-const uint TEAMS = WG / KEY_LANES;
-const uint PART = ROW + 2;  /* of the scratch memory: values, their maximum's score, their total */
-const uint PART_KEYS = KEYS * TEAMS > 64 ? KEYS * TEAMS : 64; /* a part has at least so many */
+const uint TEAMS = ATTENDERS / KEY_LANES;
+const uint PART = ROW + ATTEND_PART_END; /* of the scratch memory: values, their maximum's score, their total */
+/* A part has at least so many keys: one round, or more where joining costs more. */
+const uint PART_KEYS = KEYS * TEAMS > LEAST_KEYS ? KEYS * TEAMS : LEAST_KEYS;
 const float LOWEST = -3.0e38;
 
-/* In shared memory: the queries, the new key and value; the teams' values, tops and totals; their
- * joined ones. */
+/* In shared memory: the queries, the new key and value; the teams' values, tops and totals. */
 const uint NEW_K = HEADS * ROW;
 const uint NEW_V = NEW_K + ROW;
 const uint TEAM_VALUES = NEW_V + ROW;
 const uint TEAM_TOPS = TEAM_VALUES + HEADS * TEAMS * ROW;
 const uint TEAM_TOTALS = TEAM_TOPS + HEADS * TEAMS;
-const uint JOINED_TOPS = TEAM_TOTALS + HEADS * TEAMS;
-const uint JOINED_TOTALS = JOINED_TOPS + HEADS;
-const uint ATTEND_FLOATS = JOINED_TOTALS + HEADS;
+const uint ATTEND_FLOATS = TEAM_TOTALS + HEADS * TEAMS;
 
 float scratch(uint i);
 void put_scratch(uint i, float value);
@@ -45,10 +46,10 @@ struct Attention {
     F32R q_norm, k_norm;
     U32x2 turns;
     U32x4 k, v; /* f16 [n_kv_heads, ring, ROW], read and, the same memory, written */
-    U32W k_out, v_out;
+    U32x2W k_out, v_out;
     FLOATS_OUT to;
     uint first_to;    /* of the token's heads, among those of all tokens */
-    F32C parts;       /* [heads, max_parts, PART] */
+    F32x4C parts;     /* [heads, max_parts, PART] */
     U32C finished;    /* 0 before and after */
     uint finished_at; /* these heads' */
     uint n_heads, n_kv_heads, first_head, kv_head, part, max_parts;
@@ -69,11 +70,30 @@ uint team, team_lane;
 
 uvec4 k_raw[KEYS * KEY_VECS], v_raw[KEYS * KEY_VECS];
 
-/* Queries and the new key, normed, rotated and scaled, a team each; the new value. All that is read
- * is under way at once. */
+/* A team makes a row: a query, the new key or the new value, of which an invocation has PAIRS pairs.
+ * With what they are multiplied by and, cos and sin, turned by. */
+const uint HALF_DIM = HEAD_DIM / 2;
+const uint PAIRS = (HALF_DIM + KEY_LANES - 1) / KEY_LANES;
+const bool ROW_EACH = TEAMS >= HEADS + 2; /* each team makes one at most */
+vec2 pair_norm[PAIRS], pair_turn[PAIRS];
+
+void load_turns(uint h)
+{
+    [[unroll]] for (uint j = 0; j < PAIRS; j++) {
+        uint i = j * KEY_LANES + team_lane;
+        pair_norm[j] = vec2(0.0);
+        pair_turn[j] = vec2(1.0, 0.0);
+        if (i < HALF_DIM && h <= HEADS) {
+            pair_norm[j] = h < HEADS ? vec2(a.q_norm.v[i], a.q_norm.v[HALF_DIM + i])
+                                     : vec2(a.k_norm.v[i], a.k_norm.v[HALF_DIM + i]);
+            pair_turn[j] = rotation(a.pos, a.turns.v[i]);
+        }
+    }
+}
+
+/* Queries and the new key, normed, rotated and scaled; the new value. */
 void prepare(bool has_new)
 {
-    const uint half_dim = HEAD_DIM / 2, pairs = (half_dim + KEY_LANES - 1) / KEY_LANES;
     for (uint i = gl_LocalInvocationID.x; i < (HEADS + 2) * (ROW - HEAD_DIM); i += WG) {
         put_scratch(i / (ROW - HEAD_DIM) * ROW + HEAD_DIM + i % (ROW - HEAD_DIM), 0.0);
     }
@@ -82,35 +102,30 @@ void prepare(bool has_new)
         bool is_value = h == HEADS + 1;
         uint head = h < HEADS ? a.first_head + h : a.n_heads + a.kv_head + (h - HEADS) * a.n_kv_heads;
         uint first = a.first_qkv + head * HEAD_DIM;
-        vec2 x[pairs], norm[pairs];
-        uvec2 turn[pairs];
-        [[unroll]] for (uint j = 0; j < pairs; j++) {
+        vec2 x[PAIRS];
+        [[unroll]] for (uint j = 0; j < PAIRS; j++) {
             uint i = j * KEY_LANES + team_lane;
-            x[j] = norm[j] = vec2(0.0);
-            turn[j] = uvec2(0);
-            if (i < half_dim) {
-                x[j] = vec2(a.qkv.v[first + i], a.qkv.v[first + half_dim + i]);
-                norm[j] = h < HEADS ? vec2(a.q_norm.v[i], a.q_norm.v[half_dim + i])
-                                    : vec2(a.k_norm.v[i], a.k_norm.v[half_dim + i]);
-                turn[j] = a.turns.v[i];
-            }
+            x[j] = i < HALF_DIM ? vec2(a.qkv.v[first + i], a.qkv.v[first + HALF_DIM + i]) : vec2(0.0);
+        }
+        if (!ROW_EACH) {
+            load_turns(h);
         }
         float sum = 0.0;
-        [[unroll]] for (uint j = 0; j < pairs; j++) {
+        [[unroll]] for (uint j = 0; j < PAIRS; j++) {
             sum += dot(x[j], x[j]);
         }
         [[unroll]] for (uint lanes = 1; lanes < KEY_LANES; lanes *= 2) {
             sum += subgroupShuffleXor(sum, lanes);
         }
         float scale = (h < HEADS ? a.query_scale : 1.0) * inversesqrt(sum / float(HEAD_DIM) + a.eps);
-        [[unroll]] for (uint j = 0; j < pairs; j++) {
+        [[unroll]] for (uint j = 0; j < PAIRS; j++) {
             uint i = j * KEY_LANES + team_lane;
-            vec2 cs = rotation(a.pos, turn[j]);
-            vec2 y = x[j] * norm[j] * scale;
+            vec2 cs = pair_turn[j];
+            vec2 y = x[j] * pair_norm[j] * scale;
             y = is_value ? x[j] : vec2(y.x * cs.x - y.y * cs.y, y.y * cs.x + y.x * cs.y);
-            if (i < half_dim) {
+            if (i < HALF_DIM) {
                 put_scratch(h * ROW + i, y.x);
-                put_scratch(h * ROW + half_dim + i, y.y);
+                put_scratch(h * ROW + HALF_DIM + i, y.y);
             }
         }
     }
@@ -126,12 +141,15 @@ uint to_halfs(float x, float y)
 void store_new()
 {
     uint row = (a.kv_head * a.ring + a.pos % a.ring) * (ROW / 2);
-    for (uint i = gl_LocalInvocationID.x; i < ROW; i += WG) {
-        uint word = to_halfs(scratch(NEW_K + 2 * i), scratch(NEW_K + 2 * i + 1));
-        if (i < ROW / 2) {
-            a.k_out.v[row + i] = word;
+    for (uint i = gl_LocalInvocationID.x; i < ROW / 2; i += WG) {
+        bool is_key = i < ROW / 4;
+        uint four = is_key ? i : i - ROW / 4;
+        vec4 x = scratch4((is_key ? NEW_K : NEW_V) + 4 * four);
+        uvec2 halfs = uvec2(to_halfs(x.x, x.y), to_halfs(x.z, x.w));
+        if (is_key) {
+            a.k_out.v[row / 2 + four] = halfs;
         } else {
-            a.v_out.v[row + i - ROW / 2] = word;
+            a.v_out.v[row / 2 + four] = halfs;
         }
     }
 }
@@ -183,13 +201,13 @@ void load_new()
     }
 }
 
-/* The keys that were loaded, of which those below n exist. */
-void attend_keys(uint first, uint n)
+/* The first `count` keys that were loaded, of which those below n exist. */
+void attend_keys(const uint count, uint first, uint n)
 {
     [[unroll]] for (uint h = 0; h < HEADS; h++) {
         float score[KEYS];
         float new_top = top[h];
-        [[unroll]] for (uint j = 0; j < KEYS; j++) {
+        [[unroll]] for (uint j = 0; j < count; j++) {
             float sum = 0.0;
             [[unroll]] for (uint m = 0; m < KEY_VECS; m++) {
                 dot8(h, m, k_raw[j * KEY_VECS + m], sum);
@@ -206,7 +224,7 @@ void attend_keys(uint first, uint n)
         [[unroll]] for (uint i = 0; i < KEY_VECS * 8; i++) {
             values[h * KEY_VECS * 8 + i] *= keep;
         }
-        [[unroll]] for (uint j = 0; j < KEYS; j++) {
+        [[unroll]] for (uint j = 0; j < count; j++) {
             float weight = first + j * TEAMS < n ? exp(score[j] - new_top) : 0.0;
             total[h] += weight;
             [[unroll]] for (uint m = 0; m < KEY_VECS; m++) {
@@ -221,29 +239,32 @@ void attend_keys(uint first, uint n)
     }
 }
 
-/* One head's teams by one subgroup: a team's top becomes what its values are multiplied by. */
-void join_sums(uint h)
+/* A team's part of the keys; the new one is the last team's, which often has no other. */
+void attend_mine(bool has_new)
 {
-    float best = LOWEST, sum = 0.0;
-    for (uint t = gl_SubgroupInvocationID; t < TEAMS; t += gl_SubgroupSize) {
-        best = max(best, scratch(TEAM_TOPS + h * TEAMS + t));
+    [[unroll]] for (uint h = 0; h < HEADS; h++) {
+        top[h] = LOWEST;
+        total[h] = 0.0;
+        [[unroll]] for (uint i = 0; i < KEY_VECS * 8; i += 4) {
+            vec4 q = scratch4(h * ROW + (i / 8 * KEY_LANES + team_lane) * 8 + i % 8);
+            [[unroll]] for (uint j = 0; j < 4; j++) {
+                values[h * KEY_VECS * 8 + i + j] = 0.0;
+                my_q[h * KEY_VECS * 8 + i + j] = q[j];
+            }
+        }
     }
-    best = subgroupMax(best);
-    for (uint t = gl_SubgroupInvocationID; t < TEAMS; t += gl_SubgroupSize) {
-        float factor = exp(scratch(TEAM_TOPS + h * TEAMS + t) - best);
-        sum += scratch(TEAM_TOTALS + h * TEAMS + t) * factor;
-        put_scratch(TEAM_TOPS + h * TEAMS + t, factor);
+    for (uint first = 0; first < n_mine; first += KEYS * TEAMS) {
+        if (first > 0) {
+            load_keys(first + team);
+        }
+        if (first + team < n_mine) {
+            attend_keys(KEYS, first + team, n_mine);
+        }
     }
-    sum = subgroupAdd(sum);
-    if (subgroupElect()) {
-        put_scratch(JOINED_TOPS + h, best);
-        put_scratch(JOINED_TOTALS + h, sum);
+    if (has_new && team == TEAMS - 1) {
+        load_new();
+        attend_keys(1, 0, 1);
     }
-}
-
-/* The teams joined: to the result if this is the only part, else to the scratch memory. */
-void join_teams()
-{
     [[unroll]] for (uint h = 0; h < HEADS; h++) {
         [[unroll]] for (uint i = 0; i < KEY_VECS * 8; i += 4) {
             uint dim = (i / 8 * KEY_LANES + team_lane) * 8 + i % 8, at = h * KEY_VECS * 8 + i;
@@ -255,49 +276,65 @@ void join_teams()
             put_scratch(TEAM_TOTALS + h * TEAMS + team, total[h]);
         }
     }
+}
+
+/* The teams joined: to the result if this is the only part, else to the scratch memory. */
+void join_teams()
+{
     barrier();
-    for (uint h = gl_SubgroupID; h < HEADS; h += gl_NumSubgroups) {
-        join_sums(h);
-    }
-    barrier();
-    for (uint i = gl_LocalInvocationID.x; i < HEADS * ROW; i += WG) {
-        uint h = i / ROW, dim = i % ROW;
-        float value = 0.0;
+    for (uint i = gl_LocalInvocationID.x; i < HEADS * ROW / 4; i += WG) {
+        uint h = i / (ROW / 4), dim = i % (ROW / 4) * 4;
+        float best = LOWEST, sum = 0.0;
         [[unroll]] for (uint t = 0; t < TEAMS; t++) {
-            value += scratch(TEAM_VALUES + (h * TEAMS + t) * ROW + dim) * scratch(TEAM_TOPS + h * TEAMS + t);
+            best = max(best, scratch(TEAM_TOPS + h * TEAMS + t));
+        }
+        vec4 value = vec4(0.0);
+        [[unroll]] for (uint t = 0; t < TEAMS; t++) {
+            float factor = exp(scratch(TEAM_TOPS + h * TEAMS + t) - best);
+            sum += scratch(TEAM_TOTALS + h * TEAMS + t) * factor;
+            value += scratch4(TEAM_VALUES + (h * TEAMS + t) * ROW + dim) * factor;
         }
         uint head = a.first_to + a.first_head + h;
-        uint part = (head * a.max_parts + a.part) * PART;
         if (n_parts > 1) {
-            a.parts.v[part + dim] = value;
+            uint part = (head * a.max_parts + a.part) * (PART / 4);
+            a.parts.v[part + dim / 4] = value;
             if (dim == 0) {
-                a.parts.v[part + ROW] = scratch(JOINED_TOPS + h);
-                a.parts.v[part + ROW + 1] = scratch(JOINED_TOTALS + h);
+                a.parts.v[part + ROW / 4] = vec4(best, sum, 0.0, 0.0);
             }
-        } else if (dim < HEAD_DIM) {
-            a.to.v[head * HEAD_DIM + dim] = value / scratch(JOINED_TOTALS + h);
+        } else {
+            value /= sum;
+            [[unroll]] for (uint j = 0; j < 4; j++) {
+                if (dim + j < HEAD_DIM) {
+                    a.to.v[head * HEAD_DIM + dim + j] = value[j];
+                }
+            }
         }
     }
 }
 
 void join_parts(uint head)
 {
-    uint first = head * a.max_parts * PART;
+    uint first = head * a.max_parts * (PART / 4);
     float best = LOWEST, sum = 0.0;
     for (uint s = 0; s < n_parts; s++) {
-        best = max(best, a.parts.v[first + s * PART + ROW]);
+        best = max(best, a.parts.v[first + (s * PART + ROW) / 4].x);
     }
     for (uint s = 0; s < n_parts; s++) {
-        uint part = first + s * PART;
-        sum += a.parts.v[part + ROW + 1] * exp(a.parts.v[part + ROW] - best);
+        vec2 end = a.parts.v[first + (s * PART + ROW) / 4].xy;
+        sum += end.y * exp(end.x - best);
     }
-    for (uint dim = gl_LocalInvocationID.x; dim < HEAD_DIM; dim += WG) {
-        float value = 0.0;
+    for (uint four = gl_LocalInvocationID.x; four < ROW / 4; four += WG) {
+        vec4 value = vec4(0.0);
         for (uint s = 0; s < n_parts; s++) {
-            uint part = first + s * PART;
-            value += a.parts.v[part + dim] * exp(a.parts.v[part + ROW] - best);
+            uint part = first + s * (PART / 4);
+            value += a.parts.v[part + four] * exp(a.parts.v[part + ROW / 4].x - best);
         }
-        a.to.v[head * HEAD_DIM + dim] = value / sum;
+        value /= sum;
+        [[unroll]] for (uint j = 0; j < 4; j++) {
+            if (4 * four + j < HEAD_DIM) {
+                a.to.v[head * HEAD_DIM + 4 * four + j] = value[j];
+            }
+        }
     }
 }
 
@@ -321,8 +358,8 @@ void join_if_last()
     }
 }
 
-/* Whether there is anything in this part; then its first keys are under way, which may be before
- * qkv is there. */
+/* Whether there is anything in this part; then its first keys are under way, which may be before qkv is
+ * there, as may attend_more(). */
 bool attend_begin()
 {
     first_pos = a.window != 0 && a.pos + 1 > a.window ? a.pos + 1 - a.window : 0;
@@ -330,13 +367,20 @@ bool attend_begin()
     uint share = (n_keys + a.max_parts - 1) / a.max_parts;
     part_keys = max(PART_KEYS, share);
     n_parts = max(1, (n_keys + part_keys - 1) / part_keys);
-    uint index = gl_SubgroupID * gl_SubgroupSize + gl_SubgroupInvocationID;
-    team = index / KEY_LANES;
-    team_lane = index % KEY_LANES;
+    team = ATTENDER / KEY_LANES;
+    team_lane = ATTENDER % KEY_LANES;
     uint first_key = a.part * part_keys;
     n_mine = n_keys > first_key ? min(part_keys, n_keys - first_key) : 0;
     load_keys(team);
     return a.part < n_parts;
+}
+
+/* What qkv is multiplied by. */
+void attend_more()
+{
+    if (ROW_EACH) {
+        load_turns(team);
+    }
 }
 
 /* The rest. */
@@ -347,31 +391,8 @@ void attend()
     if (has_new && a.first_head % (a.n_heads / a.n_kv_heads) == 0) {
         store_new();
     }
-    [[unroll]] for (uint h = 0; h < HEADS; h++) {
-        top[h] = LOWEST;
-        total[h] = 0.0;
-        [[unroll]] for (uint i = 0; i < KEY_VECS * 8; i += 4) {
-            vec4 q = scratch4(h * ROW + (i / 8 * KEY_LANES + team_lane) * 8 + i % 8);
-            [[unroll]] for (uint j = 0; j < 4; j++) {
-                values[h * KEY_VECS * 8 + i + j] = 0.0;
-                my_q[h * KEY_VECS * 8 + i + j] = q[j];
-            }
-        }
-    }
-    /* The new key is one more round, of which only team 0's first key exists. */
-    uint rounds = (n_mine + KEYS * TEAMS - 1) / (KEYS * TEAMS) + (has_new ? 1 : 0);
-    for (uint i = 0; i < rounds; i++) {
-        uint key = i * KEYS * TEAMS + team;
-        bool is_new = has_new && i == rounds - 1;
-        if (is_new) {
-            load_new();
-        } else if (i > 0) {
-            load_keys(key);
-        }
-        attend_keys(is_new ? team : key, is_new ? 1 : n_mine);
+    if (team < TEAMS) {
+        attend_mine(has_new);
     }
     join_teams();
-    if (n_parts > 1) {
-        join_if_last();
-    }
 }

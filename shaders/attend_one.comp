@@ -20,6 +20,9 @@ PUSH(ATTEND_ONE_FIELDS);
 
 #define FLOATS_IN  F32R
 #define FLOATS_OUT F32
+#define LEAST_KEYS 64
+#define ATTENDER   (gl_SubgroupID * gl_SubgroupSize + gl_SubgroupInvocationID)
+#define ATTENDERS  WG
 #include "attend.glsl"
 
 shared vec4 memory[(ATTEND_FLOATS + 3) / 4];
@@ -58,8 +61,8 @@ void main()
     a.turns = p.turns;
     a.k = MANY != 0 ? U32x4(timeline.kv.k) : p.k;
     a.v = MANY != 0 ? U32x4(timeline.kv.v) : p.v;
-    a.k_out = MANY != 0 ? U32W(timeline.kv.k) : p.k_out;
-    a.v_out = MANY != 0 ? U32W(timeline.kv.v) : p.v_out;
+    a.k_out = MANY != 0 ? U32x2W(timeline.kv.k) : p.k_out;
+    a.v_out = MANY != 0 ? U32x2W(timeline.kv.v) : p.v_out;
     a.to = p.att;
     a.first_to = token * p.n_heads;
     a.parts = p.parts;
@@ -77,6 +80,10 @@ void main()
     a.eps = p.eps;
     a.query_scale = p.query_scale;
     if (attend_begin()) {
+        attend_more();
         attend();
+        if (n_parts > 1) {
+            join_if_last();
+        }
     }
 }

@@ -11,6 +11,7 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
+#extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_KHR_shader_subgroup_shuffle : require
 #include "common.glsl"
 #include "weights.glsl"
@@ -31,6 +32,7 @@ PUSH(GEMV_FIELDS);
 #define FIRST_FOUR   (PROLOGUE == GEMV_LAST ? (p.step_p.n - 1) * the_FOURS : 0)
 #define WRITES_X     (gl_WorkGroupID.x == 0)
 #define HAS_Y        true
+#define NORM_LATER   true
 #define VEC4S_IN     F32x4R
 #define VEC4S_OUT    F32x4
 #define FLOATS_OUT   F32
@@ -38,6 +40,11 @@ PUSH(GEMV_FIELDS);
 
 shared uvec4 xq[2 * PLANES * the_BLOCKS]; /* [high, low][plane][block] */
 shared uvec2 xmeta[the_BLOCKS];           /* scale, sum of v */
+
+vec4 the_four_of(Input from, uint i)
+{
+    return from.x.v[FIRST_FOUR + i];
+}
 
 void the_put_block(uint block, uint word, uint high, uint low, float scale, int sum)
 {
@@ -49,18 +56,21 @@ void the_put_block(uint block, uint word, uint high, uint low, float scale, int 
     }
 }
 
+#define WORKER        me
+#define WORKERS       WG
 #define z_bytes(i)    xq[i]
 #define z_meta(block) xmeta[block]
 const uint one_COLS = the_COLS, one_LANES = the_LANES, one_ROWS = the_ROWS;
-const uint one_UNROLL = the_UNROLL, one_GLU = the_GLU;
+const uint one_UNROLL = the_UNROLL, one_NEAR = 0, one_GLU = the_GLU;
 #include "gemv.glsl"
 
 void main()
 {
     me = gl_SubgroupID * gl_SubgroupSize + gl_SubgroupInvocationID;
-    Matrix w = Matrix(p.data, p.scale, p.bias, p.units);
+    Matrix w = Matrix(uvec2(p.data), uvec2(p.scale), uvec2(p.bias), p.units);
     one_gemv_begin(w);
     the_make_input(Input(p.x, p.y, p.post, p.next, p.x_out, p.eps));
     barrier();
-    one_gemv(w, p.out_);
+    bool is_normed = PROLOGUE == GEMV_NORM || PROLOGUE == GEMV_ADD_NORM;
+    one_gemv(w, is_normed ? the_norm_factor(1, p.eps) : 1.0, p.out_);
 }

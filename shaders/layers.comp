@@ -23,38 +23,33 @@
 layout(constant_id = SPEC_QKV_TILE) const uint qkv_LANES = 8;
 layout(constant_id = SPEC_QKV_TILE + 1) const uint qkv_ROWS = 1;
 layout(constant_id = SPEC_QKV_TILE + 2) const uint qkv_UNROLL = 1;
+layout(constant_id = SPEC_QKV_TILE + 3) const uint qkv_NEAR = 0;
 layout(constant_id = SPEC_OUT_TILE) const uint out_LANES = 8;
 layout(constant_id = SPEC_OUT_TILE + 1) const uint out_ROWS = 1;
 layout(constant_id = SPEC_OUT_TILE + 2) const uint out_UNROLL = 1;
+layout(constant_id = SPEC_OUT_TILE + 3) const uint out_NEAR = 0;
 layout(constant_id = SPEC_GATE_TILE) const uint gate_LANES = 8;
 layout(constant_id = SPEC_GATE_TILE + 1) const uint gate_ROWS = 1;
 layout(constant_id = SPEC_GATE_TILE + 2) const uint gate_UNROLL = 1;
+layout(constant_id = SPEC_GATE_TILE + 3) const uint gate_NEAR = 0;
 layout(constant_id = SPEC_DOWN_TILE) const uint down_LANES = 8;
 layout(constant_id = SPEC_DOWN_TILE + 1) const uint down_ROWS = 1;
 layout(constant_id = SPEC_DOWN_TILE + 2) const uint down_UNROLL = 1;
+layout(constant_id = SPEC_DOWN_TILE + 3) const uint down_NEAR = 0;
 layout(constant_id = SPEC_LAYERS_HIDDEN) const uint hidden_COLS = 256;
 layout(constant_id = SPEC_LAYERS_FFN) const uint ffn_COLS = 256;
-layout(constant_id = SPEC_LAYERS_HEADS) const uint HEADS = 1;
+layout(constant_id = SPEC_LAYERS_LOOKERS) const uint LOOKERS = 8;
 layout(constant_id = SPEC_LAYERS_DIM) const uint HEAD_DIM = 64;
 layout(constant_id = SPEC_LAYERS_LANES) const uint KEY_LANES = 8;
 layout(constant_id = SPEC_LAYERS_N_HEADS) const uint N_HEADS = 1;
-layout(constant_id = SPEC_LAYERS_TOUCHES) const uint TOUCHES = 0;
 const uint heads_COLS = N_HEADS * HEAD_DIM;
 const uint KEYS = LAYERS_KEYS;
+const uint HEADS = 1; /* of a task of attention */
 
-struct LayerMatrix {
-    LAYER_MATRIX_FIELDS
-};
-#define LAYER_MATRIX LayerMatrix
-struct Layer {
-    LAYER_FIELDS
-};
 #define ACT4 F32x4C
 #define ACT1 F32C
-layout(buffer_reference, std430, buffer_reference_align = 8) restrict readonly buffer Layers { Layer v[]; };
 
 PUSH(LAYERS_FIELDS);
-#define LAYER p.layers.v[l] /* read where it is used, to take no registers */
 
 #define VEC4S_IN    ACT4
 #define VEC4S_OUT   ACT4
@@ -63,6 +58,7 @@ PUSH(LAYERS_FIELDS);
 #define FIRST_FOUR  0
 #define WRITES_X    (gl_WorkGroupID.x == 0)
 #define HAS_Y       has_y
+#define NORM_LATER  true
 
 bool has_y; /* false before the first layer */
 
@@ -80,6 +76,12 @@ bool has_y; /* false before the first layer */
 #define INPUT(name) ffn_##name
 #include "prologue.glsl"
 
+/* Of the lookers, very large. */
+#define WORKER     (me - LOOKERS)
+#define WORKERS    (WG - LOOKERS)
+#define ATTENDER   WORKER
+#define ATTENDERS  WORKERS
+#define LEAST_KEYS 1
 #include "attend.glsl"
 
 const uint SOME_COLS = hidden_COLS > heads_COLS ? hidden_COLS : heads_COLS;
@@ -121,6 +123,52 @@ void keep_block(uint n_blocks, uint block, uint word, uint high, uint low, float
     }
 }
 
+vec4 hidden_four_of(Input from, uint i)
+{
+    return from.x.v[i];
+}
+
+vec4 ffn_four_of(Input from, uint i)
+{
+    return from.x.v[i];
+}
+
+/* What a head attended to: all parts of it, four at once. */
+vec4 heads_four_of(Input from, uint i)
+{
+    if (n_parts == 1) {
+        return from.x.v[i];
+    }
+    const uint at_once = 4;
+    uint head = i / (HEAD_DIM / 4), dim = i % (HEAD_DIM / 4);
+    vec4 sum = vec4(0.0);
+    float best = LOWEST, total = 0.0;
+    [[dont_unroll]] for (uint first = 0; first < n_parts; first += at_once) {
+        vec4 value[at_once];
+        vec2 end[at_once]; /* highest score and total */
+        [[unroll]] for (uint j = 0; j < at_once; j++) {
+            uint at = (head * p.max_parts + first + j) * (PART / 4);
+            bool exists = first + j < n_parts;
+            value[j] = exists ? p.parts.v[at + dim] : vec4(0.0);
+            end[j] = exists ? p.parts.v[at + ROW / 4].xy : vec2(LOWEST, 0.0);
+        }
+        float new_best = best;
+        [[unroll]] for (uint j = 0; j < at_once; j++) {
+            new_best = max(new_best, end[j].x);
+        }
+        float keep = exp(best - new_best);
+        sum *= keep;
+        total *= keep;
+        best = new_best;
+        [[unroll]] for (uint j = 0; j < at_once; j++) {
+            float weight = exp(end[j].x - best);
+            sum += weight * value[j];
+            total += weight * end[j].y;
+        }
+    }
+    return sum / total;
+}
+
 void hidden_put_block(uint block, uint word, uint high, uint low, float scale, int sum)
 {
     keep_block(hidden_BLOCKS, block, word, high, low, scale, sum);
@@ -154,12 +202,48 @@ const uint qkv_GLU = 0, out_GLU = 0, gate_GLU = 1, down_GLU = 0;
 #define MATRIX(name) down_##name
 #include "gemv.glsl"
 
-Matrix matrix(LayerMatrix w, uint units)
+/* --- where a layer has what is read --- */
+
+shared uint rows[2 * LAYER_WORDS]; /* of this layer and the next */
+uvec2 next_words;
+
+void load_row(uint l)
 {
-    return Matrix(w.data, w.scales, w.biases, units);
+    bool is_mine = WORKER < LAYER_WORDS / 2 && l < p.n_layers;
+    next_words = is_mine ? p.layers.v[l * (LAYER_WORDS / 2) + WORKER] : uvec2(0);
 }
 
-/* --- waiting for each other --- */
+/* What was loaded, to be read after the workgroup has synchronized. */
+void keep_row(uint l)
+{
+    if (WORKER < LAYER_WORDS / 2) {
+        uint at = l % 2 * LAYER_WORDS + 2 * WORKER;
+        rows[at] = next_words.x;
+        rows[at + 1] = next_words.y;
+    }
+}
+
+uint word_of(uint l, uint at)
+{
+    return rows[l % 2 * LAYER_WORDS + at];
+}
+
+uvec2 address_of(uint l, uint at)
+{
+    return uvec2(word_of(l, at), word_of(l, at + 1));
+}
+
+Matrix matrix(uint l, uint at, uint units)
+{
+    return Matrix(address_of(l, at), address_of(l, at + 2), address_of(l, at + 4), units);
+}
+
+/*
+ * --- waiting for each other ---
+ *
+ * A subgroup does only this: a fence waits for what its invocation has asked memory for, and theirs
+ * would be the next weights.
+ */
 
 uint n_arrivals; /* of all workgroups, until now */
 bool gave_up;
@@ -170,10 +254,10 @@ void workgroup_sync()
                    gl_SemanticsAcquireRelease);
 }
 
-/* What this workgroup has written is there for all after they have waited. */
+/* What this workgroup has written is there for all after they have waited: it was written coherently
+ * and, for one invocation that then releases it, before the workgroup's barrier. */
 void arrive()
 {
-    memoryBarrierBuffer(); /* by all: not every device's fence waits for what other subgroups wrote */
     workgroup_sync();
     if (me == 0) {
         memoryBarrierBuffer();
@@ -199,39 +283,6 @@ void wait()
     workgroup_sync();
 }
 
-/* Weights that are needed soon, on their way to the cache: while nobody multiplies, the memory would
- * be idle. The workgroups share them as they lie there, touch_bytes() at once. */
-uint touched[TOUCHES + 1];
-
-uint touch_bytes()
-{
-    return gl_NumWorkGroups.x * WG * TOUCHES * LAYERS_SECTOR;
-}
-
-/* Not by the subgroup that looks at the others: its loads would be waited for, and its share is left
- * out. first: in bytes. */
-void touch(Matrix w, uint cols, uint mats, uint first)
-{
-    const uint sector_vecs = LAYERS_SECTOR / 16;
-    uint n = w.units * mats * (cols / BLOCK);
-    [[unroll]] for (uint j = 0; j < TOUCHES; j++) {
-        uint at = first / 16 + ((j * gl_NumWorkGroups.x + gl_WorkGroupID.x) * WG + me) * sector_vecs;
-        touched[j] = gl_SubgroupID != 0 && at < n ? w.data.v[at].x : 0;
-    }
-}
-
-/* They have been asked for. */
-void touched_all()
-{
-    uint sum = 0;
-    [[unroll]] for (uint j = 0; j < TOUCHES; j++) {
-        sum ^= touched[j];
-    }
-    if (TOUCHES > 0 && sum == 0x9e3779b9u) { /* which a compiler cannot know to be rare */
-        p.arrived.v[LAYERS_UNREAD] = sum;
-    }
-}
-
 /* The last to leave gets the counter ready for the next dispatch. */
 void leave()
 {
@@ -244,35 +295,31 @@ void leave()
 
 /* --- the steps --- */
 
-const uint HEAD_GROUPS = N_HEADS / HEADS;
-
 /* Whether task i of attention is anything; then it is begun. Everything is set in any case: what is
  * kept from another time takes registers until then. */
 bool attend_task(uint l, uint i)
 {
     a.qkv = p.qkv;
     a.first_qkv = 0;
-    a.q_norm = LAYER.q_norm;
-    a.k_norm = LAYER.k_norm;
-    a.turns = LAYER.turns;
-    a.k = U32x4(LAYER.k);
-    a.v = U32x4(LAYER.v);
-    a.k_out = U32W(LAYER.k);
-    a.v_out = U32W(LAYER.v);
+    a.q_norm = F32R(address_of(l, LAYER_Q_NORM));
+    a.k_norm = F32R(address_of(l, LAYER_K_NORM));
+    a.turns = U32x2(address_of(l, LAYER_TURNS));
+    a.k = U32x4(address_of(l, LAYER_K));
+    a.v = U32x4(address_of(l, LAYER_V));
+    a.k_out = U32x2W(address_of(l, LAYER_K));
+    a.v_out = U32x2W(address_of(l, LAYER_V));
     a.to = p.att;
     a.first_to = 0;
     a.parts = p.parts;
-    a.finished = p.finished;
-    a.finished_at = i % HEAD_GROUPS;
     a.n_heads = N_HEADS;
     a.n_kv_heads = p.n_kv_heads;
-    a.first_head = i % HEAD_GROUPS * HEADS;
+    a.first_head = i % N_HEADS;
     a.kv_head = a.first_head / (N_HEADS / p.n_kv_heads);
-    a.part = i / HEAD_GROUPS;
+    a.part = i / N_HEADS;
     a.max_parts = p.max_parts;
     a.pos = p.step_p.pos;
-    a.ring = LAYER.ring;
-    a.window = LAYER.window;
+    a.ring = word_of(l, LAYER_RING);
+    a.window = word_of(l, LAYER_WINDOW);
     a.eps = p.eps;
     a.query_scale = p.query_scale;
     return attend_begin();
@@ -282,21 +329,20 @@ bool attend_task(uint l, uint i)
 
 Matrix qkv_of(uint l)
 {
-    return matrix(LAYER.qkv, (N_HEADS + 2 * p.n_kv_heads) * HEAD_DIM);
+    return matrix(l, LAYER_QKV, (N_HEADS + 2 * p.n_kv_heads) * HEAD_DIM);
 }
 
 Input qkv_input(uint l)
 {
-    return Input(p.x, p.y, LAYER.before, LAYER.input_norm, p.x_next, p.eps);
+    return Input(p.x, p.y, F32x4R(address_of(l, LAYER_BEFORE)), F32x4R(address_of(l, LAYER_INPUT_NORM)), p.x_next,
+                 p.eps);
 }
 
 /* What QKV reads besides the others' results. */
 void qkv_begin(uint l)
 {
-    Matrix qkv = qkv_of(l);
-    qkv_gemv_begin(qkv);
     hidden_load_norms(qkv_input(l));
-    touch(qkv, hidden_COLS, 1, 0);
+    qkv_gemv_begin(qkv_of(l));
 }
 
 void main()
@@ -305,61 +351,60 @@ void main()
     n_arrivals = 0;
     gave_up = p.arrived.v[LAYERS_GAVE_UP] != 0; /* others have waited long enough */
     has_y = false;
+    load_row(0);
+    keep_row(0);
+    barrier();
     qkv_begin(0);
     for (uint l = 0;;) {
         hidden_make_normed(qkv_input(l));
         barrier();
-        qkv_gemv(qkv_of(l), p.qkv);
-        touched_all();
+        qkv_gemv(qkv_of(l), hidden_norm_factor(1, p.eps), p.qkv);
 
-        arrive();
+        load_row(l + 1);
         uint task = gl_WorkGroupID.x;
         bool attends = attend_task(l, task);
-        Matrix attn_out = matrix(LAYER.attn_out, hidden_COLS);
-        touch(attn_out, heads_COLS, 1, 0);
+        arrive();
+        attend_more();
+        Matrix attn_out = matrix(l, LAYER_ATTN_OUT, hidden_COLS);
         wait();
-        while (task < HEAD_GROUPS * p.max_parts) {
+        while (task < N_HEADS * p.max_parts) {
             if (attends) {
                 attend();
             }
             task += gl_NumWorkGroups.x;
-            attends = attend_task(l, task);
+            attends = task < N_HEADS * p.max_parts && attend_task(l, task);
+            attend_more();
         }
-        touched_all();
 
         arrive();
         out_gemv_begin(attn_out);
-        Matrix gate_up = matrix(LAYER.gate_up, ffn_COLS);
-        touch(gate_up, hidden_COLS, 2, 0);
+        Matrix gate_up = matrix(l, LAYER_GATE_UP, ffn_COLS);
         wait();
-        Input from = Input(ACT4(p.att), p.y, LAYER.post_attn_norm, LAYER.pre_ffn_norm, p.x, p.eps);
+        Input from = Input(ACT4(p.att), p.y, F32x4R(address_of(l, LAYER_POST_ATTN_NORM)),
+                           F32x4R(address_of(l, LAYER_PRE_FFN_NORM)), p.x, p.eps);
         heads_make_plain(from);
+        keep_row(l + 1);
         barrier();
-        out_gemv(attn_out, ACT1(p.y));
-        touched_all();
+        out_gemv(attn_out, 1.0, ACT1(p.y));
 
         arrive();
-        gate_gemv_begin(gate_up);
         has_y = true;
         from.x = p.x_next;
         hidden_load_norms(from);
-        touch(gate_up, hidden_COLS, 2, touch_bytes());
+        gate_gemv_begin(gate_up);
         wait();
         hidden_make_normed(from);
         barrier();
-        gate_gemv(gate_up, p.h);
-        touched_all();
+        gate_gemv(gate_up, hidden_norm_factor(1, p.eps), p.h);
 
         arrive();
-        Matrix down = matrix(LAYER.down, hidden_COLS);
+        Matrix down = matrix(l, LAYER_DOWN, hidden_COLS);
         down_gemv_begin(down);
-        touch(down, ffn_COLS, 1, 0);
         wait();
         from.x = ACT4(p.h);
         ffn_make_plain(from);
         barrier();
-        down_gemv(down, ACT1(p.y));
-        touched_all();
+        down_gemv(down, 1.0, ACT1(p.y));
 
         if (++l == p.n_layers) {
             break;

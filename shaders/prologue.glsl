@@ -6,9 +6,10 @@
  *
  * Included once for each width of an input, with INPUT(name) giving its names. The includer has said
  * INPUT(COLS) and PROLOGUE, FIRST_FOUR (of the token, among those of x and y), WRITES_X (whether this
- * workgroup writes x_out), HAS_Y (false: y is 0), the types VEC4S_IN and VEC4S_OUT of activations, and
- * has INPUT(put_block)() keep the result: word `word` of a block's high and low bytes and, where word
- * is 0, its scale and sum.
+ * workgroup writes x_out), HAS_Y (false: y is 0), NORM_LATER (what is made must then be multiplied by
+ * norm_factor(), after a barrier), the types VEC4S_IN and VEC4S_OUT of activations, and has
+ * INPUT(put_block)() keep the result: word `word` of a block's high and low bytes and, where word is
+ * 0, its scale and sum. INPUT(four_of)() reads the input of a PROLOGUE without a norm.
  */
 #define COLS        INPUT(COLS)
 #define BLOCKS      INPUT(BLOCKS)
@@ -22,6 +23,8 @@
 #define load_norms  INPUT(load_norms)
 #define post        INPUT(post)
 #define next        INPUT(next)
+#define norm_factor INPUT(norm_factor)
+#define four_of     INPUT(four_of)
 
 #ifndef PROLOGUE_GLSL
 #define PROLOGUE_GLSL
@@ -38,28 +41,37 @@ shared float sums[2 * SLOTS];
 
 uint me; /* invocation of the workgroup, in the order of the subgroups */
 
-/* The low bytes: of v itself, they are what 256 * ((v + 128) >> 8) leaves over, as signed bytes. */
-uint bytes(ivec4 v)
+/* Added to less than 2^22, it leaves the nearest integer v in the sum's last bits, ties to even. */
+const float ROUNDER = 12582912.0; /* 1.5 * 2^23 */
+
+uint low_bytes(uvec4 v)
 {
-    return (v.x & 255) | (v.y & 255) << 8 | (v.z & 255) << 16 | (v.w & 255) << 24;
+    return (v.x & 255u) | (v.y & 255u) << 8 | (v.z & 255u) << 16 | v.w << 24;
 }
 
-/* The workgroup's sum; slot: 0 and 1 in turn. */
-float add_up(float value, uint slot)
+/* What 256 times these leaves over is low_bytes(), as signed bytes. */
+uint high_bytes(uvec4 v)
+{
+    v += 128u;
+    return (v.x >> 8 & 255u) | (v.y & 0xff00u) | (v.z & 0xff00u) << 8 | (v.w & 0xff00u) << 16;
+}
+
+/* A value's sum over the workgroup, there after a barrier; slot: 0 and 1 in turn. */
+void give_sum(float value, uint slot)
 {
     value = subgroupAdd(value);
-    if (gl_NumSubgroups == 1) {
-        return value;
-    }
     if (subgroupElect()) {
         sums[slot * SLOTS + gl_SubgroupID] = value;
     }
-    barrier();
-    value = 0.0;
-    for (uint i = 0; i < gl_NumSubgroups; i++) {
-        value += sums[slot * SLOTS + i];
+}
+
+float given_sum(uint slot)
+{
+    float sum = 0.0;
+    for (uint i = gl_SubgroupInvocationID; i < gl_NumSubgroups; i += gl_SubgroupSize) {
+        sum += sums[slot * SLOTS + i];
     }
-    return value;
+    return subgroupAdd(sum);
 }
 #endif
 
@@ -69,7 +81,7 @@ const uint MINE = (FOURS + WG - 1) / WG;
 
 void put_block(uint block, uint word, uint high, uint low, float scale, int sum);
 
-/* Four elements of z, by invocation i of those that share a block. */
+/* Four elements of z, if there are so many, by invocation i of those that share a block. */
 void put(uint i, vec4 z)
 {
     const uint sharers = BLOCK / 4;
@@ -79,14 +91,19 @@ void put(uint i, vec4 z)
         top_bits = max(top_bits, subgroupShuffleXor(top_bits, x));
     }
     float top = uintBitsToFloat(top_bits);
-    float factor = top_bits == 0 ? 0.0 : 32512.0 / top;
-    ivec4 v = ivec4(roundEven(z * factor));
-    int sum = v.x + v.y + v.z + v.w;
+    float factor = top < 1e-30 ? 0.0 : 32512.0 / top;
+    uvec4 v = floatBitsToUint(z * factor + ROUNDER);
+    uint sum = v.x + v.y + v.z + v.w - 4 * floatBitsToUint(ROUNDER);
     [[unroll]] for (uint x = 1; x < sharers; x *= 2) {
         sum += subgroupShuffleXor(sum, x);
     }
-    put_block(i / sharers, i % sharers, bytes((v + 128) >> 8), bytes(v), top_bits == 0 ? 0.0 : top / 32512.0, sum);
+    if (i < FOURS) {
+        put_block(i / sharers, i % sharers, high_bytes(v), low_bytes(v), top / 32512.0, int(sum));
+    }
 }
+
+/* Four elements of a plain input. */
+vec4 four_of(Input from, uint i);
 
 /* Some loads are under way before the first is used. */
 void make_plain(Input from)
@@ -96,13 +113,10 @@ void make_plain(Input from)
     [[dont_unroll]] for (uint start = 0; start < FOURS; start += round_size * WG) {
         [[unroll]] for (uint j = 0; j < round_size; j++) {
             uint i = start + j * WG + me;
-            x[j] = i < FOURS ? from.x.v[FIRST_FOUR + i] : vec4(0.0);
+            x[j] = i < FOURS ? four_of(from, i) : vec4(0.0);
         }
         [[unroll]] for (uint j = 0; j < round_size; j++) {
-            uint i = start + j * WG + me;
-            if (i < FOURS) {
-                put(i, x[j]);
-            }
+            put(start + j * WG + me, x[j]);
         }
     }
 }
@@ -119,6 +133,12 @@ void load_norms(Input from)
             post[j] = i < FOURS ? from.post_norm.v[i] : vec4(0.0);
         }
     }
+}
+
+/* 1 / rms, of slot's sum of squares. */
+float norm_factor(uint slot, float eps)
+{
+    return inversesqrt(given_sum(slot) / float(COLS) + eps);
 }
 
 /* z = rmsnorm(x') * next with x' = x, or x' = x + rmsnorm(y) * post, which is written. */
@@ -138,7 +158,9 @@ void make_normed(Input from)
             y_sum += dot(y[j], y[j]);
             y[j] *= post[j];
         }
-        float factor = inversesqrt(add_up(y_sum, 0) / float(COLS) + from.eps);
+        give_sum(y_sum, 0);
+        barrier();
+        float factor = norm_factor(0, from.eps);
         [[unroll]] for (uint j = 0; j < MINE; j++) {
             uint i = j * WG + me;
             x[j] += y[j] * factor;
@@ -150,12 +172,14 @@ void make_normed(Input from)
     [[unroll]] for (uint j = 0; j < MINE; j++) {
         sum += dot(x[j], x[j]);
     }
-    float factor = inversesqrt(add_up(sum, 1) / float(COLS) + from.eps);
+    give_sum(sum, 1);
+    float factor = 1.0;
+    if (!NORM_LATER) {
+        barrier();
+        factor = norm_factor(1, from.eps);
+    }
     [[unroll]] for (uint j = 0; j < MINE; j++) {
-        uint i = j * WG + me;
-        if (i < FOURS) {
-            put(i, x[j] * next[j] * factor);
-        }
+        put(j * WG + me, x[j] * next[j] * factor);
     }
 }
 
@@ -182,3 +206,5 @@ void make_input(Input from)
 #undef load_norms
 #undef post
 #undef next
+#undef norm_factor
+#undef four_of

@@ -69,26 +69,26 @@
 #define SPEC_MANY 2 /* 1: each token is of a timeline of its own: step's rows */
 
 /* attend_one */
-#define SPEC_HEADS     2 /* query heads per workgroup, all of one KV head */
-#define SPEC_HEAD_DIM  3
-#define SPEC_KEY_LANES 4 /* invocations per key, a power of two within a subgroup */
-#define SPEC_KEYS      5 /* keys at once, per so many invocations */
-#define SPEC_ONE_MANY  6 /* as SPEC_MANY; z of the grid is the token */
+#define SPEC_HEADS      2 /* query heads per workgroup, all of one KV head */
+#define SPEC_HEAD_DIM   3
+#define SPEC_KEY_LANES  4 /* invocations per key, a power of two within a subgroup */
+#define SPEC_KEYS       5 /* keys at once, per so many invocations */
+#define SPEC_ONE_MANY   6 /* as SPEC_MANY; z of the grid is the token */
+#define ATTEND_PART_END 4 /* floats of a part behind its values */
 
-/* layers: the tiles of its four matrices, each SPEC_LANES, SPEC_GEMV_ROWS and SPEC_UNROLL */
+/* layers: the tiles of its four matrices, each SPEC_LANES, SPEC_GEMV_ROWS, SPEC_UNROLL and, as
+ * gemv.glsl says, NEAR */
 #define SPEC_QKV_TILE       5
-#define SPEC_OUT_TILE       8
-#define SPEC_GATE_TILE      11
-#define SPEC_DOWN_TILE      14
-#define SPEC_LAYERS_HIDDEN  17
-#define SPEC_LAYERS_FFN     18
-#define SPEC_LAYERS_HEADS   19 /* query heads per attention's workgroup */
-#define SPEC_LAYERS_DIM     20
-#define SPEC_LAYERS_LANES   21 /* invocations per key */
-#define SPEC_LAYERS_N_HEADS 22 /* of the model */
-#define SPEC_LAYERS_TOUCHES 23 /* sectors that an invocation brings to the cache while it waits */
+#define SPEC_OUT_TILE       9
+#define SPEC_GATE_TILE      13
+#define SPEC_DOWN_TILE      17
+#define SPEC_LAYERS_HIDDEN  21
+#define SPEC_LAYERS_FFN     22
+#define SPEC_LAYERS_LOOKERS 23 /* invocations that only wait for the others: a subgroup */
+#define SPEC_LAYERS_DIM     24
+#define SPEC_LAYERS_LANES   25 /* invocations per key */
+#define SPEC_LAYERS_N_HEADS 26 /* of the model */
 #define LAYERS_KEYS         4  /* as SPEC_KEYS */
-#define LAYERS_SECTOR       32 /* bytes that are read from memory together, or fewer than are */
 
 /* sample_*: a token is drawn from each row of logits (y of the grid) */
 #define SAMPLE_SLICES 128 /* at most: x of the grid, each a range of ids */
@@ -318,8 +318,8 @@
     UINT window;
 
 /* qkv: of one token, or of as many as z of the grid. k and v as above, to be read and written.
- * parts: f32 [n, n_heads, parts, row_halfs + 2], parts: y of the grid; finished: 0 for each x of
- * the grid and token, and 0 again after. */
+ * parts: f32 [n, n_heads, parts, row_halfs + ATTEND_PART_END], parts: y of the grid; finished: 0
+ * for each x of the grid and token, and 0 again after. */
 #define ATTEND_ONE_FIELDS \
     ADDR(F32R) qkv;       \
     ADDR(F32R) q_norm;    \
@@ -327,10 +327,10 @@
     ADDR(U32x2) turns;    \
     ADDR(U32x4) k;        \
     ADDR(U32x4) v;        \
-    ADDR(U32W) k_out;     \
-    ADDR(U32W) v_out;     \
+    ADDR(U32x2W) k_out;   \
+    ADDR(U32x2W) v_out;   \
     ADDR(F32) att;        \
-    ADDR(F32C) parts;     \
+    ADDR(F32x4C) parts;   \
     ADDR(U32C) finished;  \
     ADDR(Step) step_p;    \
     UINT n_heads;         \
@@ -342,54 +342,48 @@
     FLOAT eps;            \
     FLOAT query_scale;
 
-/* What layers.comp reads of a layer. before: the norm of what is added to x in front of the layer's
- * QKV, of no meaning in the first. */
-#define LAYER_MATRIX_FIELDS \
-    ADDR(U32x4) data;       \
-    ADDR(U32) scales;       \
-    ADDR(U32) biases;
-#define LAYER_FIELDS             \
-    LAYER_MATRIX qkv;            \
-    LAYER_MATRIX attn_out;       \
-    LAYER_MATRIX gate_up;        \
-    LAYER_MATRIX down;           \
-    ADDR(F32x4R) before;         \
-    ADDR(F32x4R) input_norm;     \
-    ADDR(F32x4R) post_attn_norm; \
-    ADDR(F32x4R) pre_ffn_norm;   \
-    ADDR(F32R) q_norm;           \
-    ADDR(F32R) k_norm;           \
-    ADDR(U32x2) turns;           \
-    RAW_ADDR k;                  \
-    RAW_ADDR v;                  \
-    UINT ring;                   \
-    UINT window;
+/* What layers.comp reads of a layer: struct layer_row, and where it is in that, in words. A matrix
+ * is three addresses. before: the norm of what is added to x in front of the layer's QKV, of no
+ * meaning in the first. */
+#define LAYER_QKV            0
+#define LAYER_ATTN_OUT       6
+#define LAYER_GATE_UP        12
+#define LAYER_DOWN           18
+#define LAYER_BEFORE         24
+#define LAYER_INPUT_NORM     26
+#define LAYER_POST_ATTN_NORM 28
+#define LAYER_PRE_FFN_NORM   30
+#define LAYER_Q_NORM         32
+#define LAYER_K_NORM         34
+#define LAYER_TURNS          36
+#define LAYER_K              38
+#define LAYER_V              40
+#define LAYER_RING           42
+#define LAYER_WINDOW         43
+#define LAYER_WORDS          44
 
 /* All layers of one token: x becomes what the last one adds ACT_Y to. arrived: 0 between dispatches
- * unless workgroups gave up, which failed tells the host. parts and finished as in
- * ATTEND_ONE_FIELDS. */
+ * unless workgroups gave up, which failed tells the host. parts as in ATTEND_ONE_FIELDS. */
 #define LAYERS_ARRIVED 0 /* words of arrived: a counter */
 #define LAYERS_GAVE_UP 1
-#define LAYERS_UNREAD  2 /* written so that a compiler cannot leave out a load */
-#define LAYERS_WORDS   3
-#define LAYERS_FIELDS    \
-    ADDR(Layers) layers; \
-    ADDR(ACT4) x;        \
-    ADDR(ACT4) x_next;   \
-    ADDR(ACT4) y;        \
-    ADDR(ACT1) qkv;      \
-    ADDR(ACT1) att;      \
-    ADDR(ACT1) h;        \
-    ADDR(F32C) parts;    \
-    ADDR(U32C) finished; \
-    ADDR(U32C) arrived;  \
-    ADDR(U32C) failed;   \
-    ADDR(Step) step_p;   \
-    UINT n_layers;       \
-    UINT n_kv_heads;     \
-    UINT max_parts;      \
-    UINT spins;          \
-    FLOAT eps;           \
+#define LAYERS_WORDS   2
+#define LAYERS_FIELDS   \
+    ADDR(U32x2) layers; \
+    ADDR(ACT4) x;       \
+    ADDR(ACT4) x_next;  \
+    ADDR(ACT4) y;       \
+    ADDR(ACT1) qkv;     \
+    ADDR(ACT1) att;     \
+    ADDR(ACT1) h;       \
+    ADDR(F32x4C) parts; \
+    ADDR(U32C) arrived; \
+    ADDR(U32C) failed;  \
+    ADDR(Step) step_p;  \
+    UINT n_layers;      \
+    UINT n_kv_heads;    \
+    UINT max_parts;     \
+    UINT spins;         \
+    FLOAT eps;          \
     FLOAT query_scale;
 
 /* Reads n times 16 bytes: each workgroup steps times READ_AT_ONCE of them per invocation. */
@@ -497,11 +491,12 @@ struct push_attend_one {
     ATTEND_ONE_FIELDS
 };
 struct layer_matrix {
-    LAYER_MATRIX_FIELDS
+    uint64_t data, scales, biases;
 };
-#define LAYER_MATRIX struct layer_matrix
 struct layer_row {
-    LAYER_FIELDS
+    struct layer_matrix qkv, attn_out, gate_up, down;
+    uint64_t before, input_norm, post_attn_norm, pre_ffn_norm, q_norm, k_norm, turns, k, v;
+    uint32_t ring, window;
 };
 struct push_layers {
     LAYERS_FIELDS

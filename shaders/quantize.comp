@@ -16,9 +16,15 @@ PUSH(QUANTIZE_FIELDS);
 #define FIRST_FOUR  (gl_WorkGroupID.x * the_FOURS)
 #define WRITES_X    true
 #define HAS_Y       true
+#define NORM_LATER  false
 #define VEC4S_IN    F32x4R
 #define VEC4S_OUT   F32x4
 #include "prologue.glsl"
+
+vec4 the_four_of(Input from, uint i)
+{
+    return from.x.v[FIRST_FOUR + i];
+}
 
 void the_put_block(uint block, uint word, uint high, uint low, float scale, int sum)
 {

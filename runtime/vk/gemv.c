@@ -15,6 +15,7 @@ bool vk_gemv_fits(const struct backend *backend, const struct weight *w)
     const struct vkc_physical *physical = &backend->device->physical;
     const uint32_t for_reductions = 512;
     return (w->type == WEIGHT_Q4 || w->type == WEIGHT_Q8) && w->cols % 32 == 0 &&
+           weight_bytes(w) <= UINT32_MAX && /* offsets are of 32 bits */
            physical->has_int_dot && physical->has_shuffle && physical->subgroup_size >= 8 &&
            shared_bytes(w) + for_reductions <= physical->props.limits.maxComputeSharedMemorySize;
 }
@@ -77,7 +78,8 @@ uint32_t vk_gemv_candidates(const struct backend *backend, const struct vk_gemv_
                                        .unroll = unrolls[i / 12]};
             uint32_t loads = t.rows * t.unroll * mats, step = lanes * t.unroll;
             uint32_t steps = (blocks + step - 1) / step;
-            if (loads < 2 || loads > 8 || (t.unroll > 1 && step > blocks + lanes)) {
+            if (shape->units % t.rows || loads < 2 || loads > 8 ||
+                (t.unroll > 1 && step > blocks + lanes)) {
                 continue;
             }
             uint32_t w = balance(physical, shape, &t);
@@ -110,7 +112,8 @@ static struct vk_gemv_tuning guess(const struct backend *backend, const struct v
         return best;
     }
     uint32_t lanes = physical->subgroup_size < 8 ? physical->subgroup_size : 8;
-    return (struct vk_gemv_tuning){physical->subgroup_size, lanes, shape->glu ? 2 : 4, 1, 1};
+    uint32_t rows = shape->units % 4 ? 1 : shape->glu ? 2 : 4;
+    return (struct vk_gemv_tuning){physical->subgroup_size, lanes, rows, 1, 1};
 }
 
 struct vk_gemv_tuning vk_gemv_tuning(const struct backend *backend,

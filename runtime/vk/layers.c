@@ -3,11 +3,22 @@
  * All layers of one token in one dispatch (layers.comp): which models and devices it suits, how it
  * is cut up and what it reads. tune_layers.c decides whether it is what decoding runs.
  */
+#include <assert.h>
 #include <errno.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "gttd_util.h"
 #include "vk.h"
+
+#define PARTS_MAX 16 /* of a head: every workgroup reads them all */
+
+static_assert(sizeof(struct layer_row) == 4 * LAYER_WORDS &&
+                  offsetof(struct layer_row, down) == 4 * LAYER_DOWN &&
+                  offsetof(struct layer_row, before) == 4 * LAYER_BEFORE &&
+                  offsetof(struct layer_row, turns) == 4 * LAYER_TURNS &&
+                  offsetof(struct layer_row, ring) == 4 * LAYER_RING,
+              "layers.comp reads it word by word");
 
 static bool same_kind(const struct weight *a, const struct weight *b)
 {
@@ -36,31 +47,20 @@ static bool layers_are_alike(const struct model *model)
 }
 
 /* As layers.comp lays it out. */
-static uint32_t shared_bytes(const struct backend_model *bm, uint32_t wg, uint32_t heads,
-                             uint32_t lanes)
+static uint32_t shared_bytes(const struct backend_model *bm, uint32_t wg)
 {
     const struct model_config *c = &bm->model->config;
-    uint32_t width = c->n_heads * c->head_dim, row = vk_row_halfs(c), teams = wg / lanes;
+    uint32_t workers = wg - bm->backend->device->physical.subgroup_size;
+    uint32_t width = c->n_heads * c->head_dim, row = vk_row_halfs(c);
+    uint32_t teams = workers / vk_key_lanes(bm);
     width = width > c->hidden ? width : c->hidden;
     width = width > c->ffn ? width : c->ffn;
     uint32_t blocks = width / vk_block_of(bm->model->layers[0].qkv.type);
-    uint32_t attend = vk_attend_floats(heads, row, teams);
+    uint32_t attend = vk_attend_floats(1, row, teams);
     uint32_t pool = width * 2 > attend * 4 ? width * 2 : (attend + 3) / 4 * 16;
     uint32_t slots = wg / bm->backend->device->physical.min_subgroup_size;
-    const uint32_t single = 16;
-    return pool + blocks * 8 + 2 * slots * 4 + single;
-}
-
-/* Query heads in one task of attention; 0: the shared memory is too small for it. */
-static uint32_t heads_at_once(const struct backend_model *bm, uint32_t wg)
-{
-    const struct model_config *c = &bm->model->config;
-    uint32_t max = bm->backend->device->physical.props.limits.maxComputeSharedMemorySize;
-    uint32_t per_kv = c->n_heads / c->n_kv_heads, heads = per_kv < 2 ? per_kv : 2;
-    while (heads > 0 && (per_kv % heads || shared_bytes(bm, wg, heads, vk_key_lanes(bm)) > max)) {
-        heads--;
-    }
-    return heads;
+    const uint32_t rows = 2 * LAYER_WORDS * 4, single = 16;
+    return pool + blocks * 8 + 2 * slots * 4 + rows + single;
 }
 
 bool vk_layers_fit(const struct backend_model *bm)
@@ -74,36 +74,39 @@ bool vk_layers_fit(const struct backend_model *bm)
            vk_gemv_fits(bm->backend, &first->gate_up) && vk_gemv_fits(bm->backend, &first->down) &&
            first->qkv.cols == c->hidden && first->down.cols == c->ffn &&
            first->attn_out.cols == c->n_heads * c->head_dim && c->n_heads % c->n_kv_heads == 0 &&
-           vk_row_halfs(c) / 8 / vk_key_lanes(bm) <= 8 &&
-           heads_at_once(bm, physical->subgroup_size) > 0;
+           c->head_dim % 4 == 0 && vk_row_halfs(c) / 8 / vk_key_lanes(bm) <= 8 &&
+           shared_bytes(bm, 2 * physical->subgroup_size) <=
+               physical->props.limits.maxComputeSharedMemorySize;
 }
 
 /*
  * The tile that leaves an invocation the fewest loads, also of rows and blocks that there are not,
- * and the fewest steps of them. max_loads: at once.
+ * and the fewest steps of them. lanes: 0, any. max_loads: at once.
  */
 static struct vk_layers_tile tile_of(const struct backend_model *bm, const struct weight *w,
-                                     bool glu, const struct vk_layers_plan *plan,
+                                     bool glu, const struct vk_layers_plan *plan, uint32_t lanes,
                                      uint32_t max_loads)
 {
     const uint32_t mats = glu ? 2 : 1, units = w->rows / mats;
     const uint32_t blocks = w->cols / vk_block_of(w->type);
+    const uint32_t subgroup = bm->backend->device->physical.subgroup_size;
+    const uint32_t workers = plan->wg - subgroup;
     struct vk_layers_tile best = {0};
     double least = 0;
-    for (uint32_t i = 0; i < 3 * 3 * 8; i++) {
+    for (uint32_t i = 0; i < 3 * 3 * VK_LAYERS_LOADS_MAX; i++) {
         struct vk_layers_tile t = {.lanes = 8u << i % 3,
                                    .rows = 1u << i / 3 % 3,
                                    .unroll = 1 + i / 9};
         uint32_t loads = mats * t.rows * t.unroll;
-        if (t.lanes > bm->backend->device->physical.subgroup_size || plan->wg % t.lanes ||
+        if (t.lanes > subgroup || (lanes && t.lanes != lanes) || units % t.rows ||
             (loads > max_loads && loads > mats)) {
             continue;
         }
-        uint64_t at_once = (uint64_t)plan->wg / t.lanes * t.rows * plan->groups;
+        uint64_t at_once = (uint64_t)workers / t.lanes * t.rows * plan->groups;
         double rounds = (double)((units + at_once - 1) / at_once);
         double steps = (blocks + t.lanes * t.unroll - 1) / (t.lanes * t.unroll);
         double cost = rounds * (steps * (loads + 0.5) + 0.05 * mats * t.rows * t.lanes / 8);
-        cost *= 1 + 0.4 / t.lanes; /* long runs of memory are read faster */
+        cost *= 1 + 1.6 / t.lanes; /* long runs of memory are read faster */
         if (best.lanes == 0 || cost < least) {
             least = cost;
             best = t;
@@ -115,27 +118,48 @@ static struct vk_layers_tile tile_of(const struct backend_model *bm, const struc
 bool vk_layers_suits(const struct backend_model *bm, const struct vk_layers_plan *plan)
 {
     const struct vkc_physical *physical = &bm->backend->device->physical;
-    uint32_t wg_max = physical->props.limits.maxComputeWorkGroupInvocations;
-    return plan->wg > 0 && plan->wg % physical->subgroup_size == 0 && plan->wg <= wg_max &&
-           (!physical->has_size_control ||
-            plan->wg <= physical->max_subgroups * physical->subgroup_size) &&
-           heads_at_once(bm, plan->wg) > 0;
+    uint32_t subgroup = physical->subgroup_size;
+    return plan->wg % subgroup == 0 && plan->wg >= subgroup + LAYER_WORDS / 2 &&
+           plan->wg <= physical->props.limits.maxComputeWorkGroupInvocations &&
+           (!physical->has_size_control || plan->wg <= physical->max_subgroups * subgroup) &&
+           shared_bytes(bm, plan->wg) <= physical->props.limits.maxComputeSharedMemorySize;
+}
+
+static struct vk_layers_tile tile_for(const struct backend_model *bm, int which,
+                                      const struct vk_layers_plan *plan, uint32_t lanes,
+                                      uint32_t max_loads)
+{
+    const struct model_layer *l = &bm->model->layers[0];
+    const struct weight *matrices[VK_LAYERS_TILES] = {&l->qkv, &l->attn_out, &l->gate_up, &l->down};
+    return tile_of(bm, matrices[which], which == 2, plan, lanes, max_loads);
 }
 
 bool vk_layers_plan(const struct backend_model *bm, uint32_t wg, uint32_t groups,
-                    uint32_t max_loads, uint32_t touches, struct vk_layers_plan *ret)
+                    uint32_t max_loads, struct vk_layers_plan *ret)
 {
-    const struct model_layer *l = &bm->model->layers[0];
-    struct vk_layers_plan plan = {.wg = wg, .groups = groups, .touches = touches};
+    struct vk_layers_plan plan = {.wg = wg, .groups = groups};
     if (!vk_layers_suits(bm, &plan)) {
         return false;
     }
-    plan.tiles[0] = tile_of(bm, &l->qkv, false, &plan, max_loads);
-    plan.tiles[1] = tile_of(bm, &l->attn_out, false, &plan, max_loads);
-    plan.tiles[2] = tile_of(bm, &l->gate_up, true, &plan, max_loads);
-    plan.tiles[3] = tile_of(bm, &l->down, false, &plan, max_loads);
+    for (int which = 0; which < VK_LAYERS_TILES; which++) {
+        plan.tiles[which] = tile_for(bm, which, &plan, 0, max_loads);
+    }
     *ret = plan;
     return true;
+}
+
+bool vk_layers_variant(const struct backend_model *bm, const struct vk_layers_plan *plan, int which,
+                       uint32_t variant, struct vk_layers_plan *ret)
+{
+    struct vk_layers_tile *tile = &ret->tiles[which];
+    *ret = *plan;
+    if (variant == 0) {
+        tile->near = !tile->near;
+        return true;
+    }
+    variant--;
+    *tile = tile_for(bm, which, plan, variant % 2 ? 32 : 16, variant / 2 ? 8 : 4);
+    return tile->lanes > 0 && memcmp(tile, &plan->tiles[which], sizeof *tile) != 0;
 }
 
 int vk_layers_pipeline(struct backend_model *bm, const struct vk_layers_plan *plan, struct err *err,
@@ -151,17 +175,17 @@ int vk_layers_pipeline(struct backend_model *bm, const struct vk_layers_plan *pl
         [SPEC_GROUP] = w->group,
         [SPEC_LAYERS_HIDDEN] = c->hidden,
         [SPEC_LAYERS_FFN] = c->ffn,
-        [SPEC_LAYERS_HEADS] = heads_at_once(bm, plan->wg),
+        [SPEC_LAYERS_LOOKERS] = bm->backend->device->physical.subgroup_size,
         [SPEC_LAYERS_DIM] = c->head_dim,
         [SPEC_LAYERS_LANES] = vk_key_lanes(bm),
         [SPEC_LAYERS_N_HEADS] = c->n_heads,
-        [SPEC_LAYERS_TOUCHES] = plan->touches,
     };
-    for (int m = 0; m < 4; m++) {
-        uint32_t *tile = &spec[SPEC_QKV_TILE + 3 * m];
+    for (int m = 0; m < VK_LAYERS_TILES; m++) {
+        uint32_t *tile = &spec[SPEC_QKV_TILE + 4 * m];
         tile[0] = plan->tiles[m].lanes;
         tile[1] = plan->tiles[m].rows;
         tile[2] = plan->tiles[m].unroll;
+        tile[3] = plan->tiles[m].near;
     }
     return vkc_pipeline_get(bm->backend->device, SHADER_layers, spec, ARRAY_SIZE(spec), err, ret);
 }
@@ -213,7 +237,6 @@ int vk_layers_reset(struct backend_state *state, struct err *err)
         return r;
     }
     *(uint32_t *)state->layers_failed.map = 0;
-    memset(state->finished.map, 0, state->finished.size_bytes);
     vkc_clear(device, cmd, &state->layers_arrived);
     vkc_barrier(device, cmd, VKC_COPY_TO_SHADER);
     r = vkc_cmd_end(device, cmd, err);
@@ -269,8 +292,8 @@ int vk_record_layers(struct backend_state *state, VkCommandBuffer cmd,
     if (r < 0) {
         return r;
     }
-    uint32_t head_groups = c->n_heads / heads_at_once(bm, plan->wg);
-    uint32_t parts = plan->groups / head_groups, most = vk_attend_parts(bm, 1);
+    uint32_t parts = plan->groups / c->n_heads, most = vk_attend_parts(bm, 1);
+    most = most < PARTS_MAX ? most : PARTS_MAX;
     parts = parts < most ? parts : most;
     struct push_layers push = {
         .layers = state->layer_rows.address,
@@ -281,7 +304,6 @@ int vk_record_layers(struct backend_state *state, VkCommandBuffer cmd,
         .att = acts + state->act_off[ACT_ATT],
         .h = acts + state->act_off[ACT_H],
         .parts = state->part_sums.address,
-        .finished = state->finished.address,
         .arrived = state->layers_arrived.address,
         .failed = state->layers_failed.address,
         .step_p = state->step.address,

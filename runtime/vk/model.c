@@ -151,7 +151,7 @@ uint32_t vk_key_lanes(const struct backend_model *bm)
 
 uint32_t vk_attend_floats(uint32_t heads, uint32_t row, uint32_t teams)
 {
-    return (heads + 2 + heads * teams) * row + 2 * heads * (teams + 1);
+    return (heads + 2 + heads * teams) * row + 2 * heads * teams;
 }
 
 static uint32_t attend_shared_bytes(uint32_t heads, uint32_t vecs, uint32_t teams)

@@ -85,13 +85,14 @@ static int create_kv(struct backend_state *state, struct err *err, uint64_t *ret
     return 0;
 }
 
-/* flash.comp multiplies what it does not see by 0, which must not be a NaN. */
+/* flash.comp multiplies what it does not see by 0, which must not be a NaN; and tune_layers.c
+ * attends to what is here. */
 static int clear_kv(struct backend_state *state, struct err *err)
 {
     struct backend *backend = state->bm->backend;
     VkCommandBuffer cmd;
-    int r = state->bm->flash ? vkc_cmd_begin(backend->device, err, &cmd) : 0;
-    if (r < 0 || !state->bm->flash) {
+    int r = vkc_cmd_begin(backend->device, err, &cmd);
+    if (r < 0) {
         return r;
     }
     for (uint32_t l = 0; l < state->bm->model->config.n_layers; l++) {
@@ -140,7 +141,7 @@ static int create_parts(struct backend_state *state, uint32_t n_tokens, struct e
         uint32_t for_n = n * vk_attend_parts(bm, n);
         rows = rows > for_n ? rows : for_n;
     }
-    uint64_t floats = (uint64_t)c->n_heads * rows * (vk_row_halfs(c) + 2);
+    uint64_t floats = (uint64_t)c->n_heads * rows * (vk_row_halfs(c) + ATTEND_PART_END);
     int r = vkc_buffer_init(device, VKC_DEVICE, floats * sizeof(float), "attention parts", err,
                             &state->part_sums);
     if (r == 0) {

@@ -15,10 +15,11 @@
 #include "gttd_util.h"
 #include "vk.h"
 
-#define TUNE_VERSION "tuned 7" /* of the file's format, the shaders and the candidates */
-#define N_MATRICES   5         /* of a layer, and the head */
-#define LAYERS_MAX   16        /* of a model that are measured: enough to be larger than a cache */
-#define RUNS         5         /* of which the fastest counts */
+#define TUNE_VERSION "tuned 8" /* of the file's format, the shaders and the candidates */
+#define N_MATRICES   5         /* of a layer, and the head: */
+#define HEAD         4
+#define LAYERS_MAX   16 /* of a model that are measured: enough to be larger than a cache */
+#define RUNS         5  /* of which the fastest counts */
 #define CANDIDATES   24
 #define WARM_NS      1500000000u
 #define TUNE_NS      18000000000u /* then no further shape is begun: the next start goes on */
@@ -277,7 +278,7 @@ void vk_choices_load(struct backend *backend, const char *cache_dir)
         int n = sscanf(line, LINE_FORMAT " gbps %lf", &s->type, &s->affine, &s->group, &s->cols,
                        &s->units, &s->normed, &s->glu, &t->wg, &t->lanes, &t->rows, &t->unroll,
                        &t->per_cu, &c.gbps);
-        if (n == 13 && is_sane(t, physical) && !is_known(backend, s) &&
+        if (n == 13 && is_sane(t, physical) && s->units % t->rows == 0 && !is_known(backend, s) &&
             add_choice(backend, &c) < 0) {
             break;
         }
@@ -298,15 +299,18 @@ static void gather(struct trial *trial, const struct model *model, int which)
                                            &layer->down, &model->head};
         trial->matrices[l] = matrices[which];
     }
-    bool normed = which == 0 || which == 2 || which == 4;
-    trial->n_matrices = which == 4 ? 1 : n;
+    bool normed = which == 0 || which == 2 || which == HEAD;
+    trial->n_matrices = which == HEAD ? 1 : n;
     trial->shape =
         vk_gemv_shape(trial->matrices[0], normed ? GEMV_ADD_NORM : GEMV_PLAIN, which == 2);
 }
 
-static bool is_wanted(const struct backend *backend, const struct trial *trial)
+/* One that is run, that is: layers.comp may have taken its place. */
+static bool is_wanted(const struct backend_model *bm, int which, const struct trial *trial)
 {
-    return weight_bytes(trial->matrices[0]) >= VK_TUNE_MIN_BYTES &&
+    const struct backend *backend = bm->backend;
+    return (which == HEAD || !vk_layers_win(bm)) &&
+           weight_bytes(trial->matrices[0]) >= VK_TUNE_MIN_BYTES &&
            vk_gemv_fits(backend, trial->matrices[0]) && !is_known(backend, &trial->shape);
 }
 
@@ -322,7 +326,7 @@ static int prepare(struct backend_state *state, VkQueryPool timer, uint64_t end_
         struct trial *trial = &trials[*ret_n];
         *trial = (struct trial){.state = state, .timer = timer};
         gather(trial, state->bm->model, which);
-        if (is_wanted(backend, trial)) {
+        if (is_wanted(state->bm, which, trial)) {
             trial->n = vk_gemv_candidates(backend, &trial->shape, trial->list, CANDIDATES);
             r = vkc_pipelines_make(backend->device, trial->n, compile, trial, err);
             (*ret_n)++;
@@ -363,7 +367,7 @@ bool vk_tune_wanted(const struct backend_model *bm)
     for (int which = 0; which < N_MATRICES && !wanted; which++) {
         struct trial trial = {0};
         gather(&trial, bm->model, which);
-        wanted = is_wanted(bm->backend, &trial);
+        wanted = is_wanted(bm, which, &trial);
     }
     return wanted && bm->backend->device->physical.timestamp_bits > 0;
 }
@@ -373,9 +377,9 @@ int vk_tune(struct backend_state *state, struct err *err)
     struct backend *backend = state->bm->backend;
     uint64_t end_ns = now_ns() + TUNE_NS;
     uint32_t n_gemv = 0, n_gemm = 0, n_few = 0, n_layers = 0;
-    int r = tune_gemv(state, end_ns, &n_gemv, err);
+    int r = vk_tune_layers(state, end_ns, &n_layers, err);
     if (r == 0) {
-        r = vk_tune_layers(state, end_ns, &n_layers, err);
+        r = tune_gemv(state, end_ns, &n_gemv, err);
     }
     if (r == 0) {
         r = vk_tune_gemm(state, end_ns, &n_gemm, err);

@@ -12,12 +12,14 @@
 #include "vk.h"
 
 #define N_MATRICES 4
-#define LAYERS_MAX 16 /* of a model that are measured: enough to be larger than a cache */
-#define RUNS       8  /* of which the fastest counts */
-#define CANDIDATES 5  /* of few.comp */
+#define LAYERS_MAX 16         /* of a model that are measured: enough to be larger than a cache */
+#define RUNS       8          /* of which the fastest counts */
+#define CANDIDATES 5          /* of few.comp */
+#define WARM_NS    700000000u /* until clocks are up that went down meanwhile */
 
 /* Two and four tokens wait for memory as one does, and run as should be good. */
 static const uint32_t batches[] = {8, 16, 32};
+#define SHAPES_MAX (N_MATRICES * ARRAY_SIZE(batches))
 
 const struct vk_few_choice *vk_few_find(const struct backend *backend,
                                         const struct vk_few_shape *shape)
@@ -125,7 +127,7 @@ static bool is_wanted(const struct backend *backend, const struct trial *trial)
 bool vk_tune_few_wanted(const struct backend_model *bm)
 {
     bool wanted = false;
-    for (uint32_t i = 0; i < N_MATRICES * ARRAY_SIZE(batches) && !wanted; i++) {
+    for (uint32_t i = 0; i < SHAPES_MAX && !wanted; i++) {
         struct trial trial = {0};
         gather(&trial, bm->model, (int)(i % N_MATRICES), batches[i / N_MATRICES]);
         wanted = is_wanted(bm->backend, &trial);
@@ -195,21 +197,20 @@ static int record_all(struct trial *trial, struct err *err)
     return r;
 }
 
-/* One after the other, so often: the device's clocks are the same for all. The first time only
- * gets them up. */
-static int run_all(struct trial *trial, struct err *err)
+/* One after the other, so often and so long: the device's clocks are the same for all. */
+static int run_all(struct trial *trial, uint64_t min_ns, struct err *err)
 {
     struct backend *backend = trial->state->bm->backend;
+    uint64_t start = now_ns();
     int r = vk_set_step(trial->state, NULL, trial->shape.batch, 0, err);
-    for (uint32_t i = 0; i < (RUNS + 1) * trial->n_cmds && r == 0; i++) {
+    for (uint32_t i = 0; r == 0 && (i < RUNS * trial->n_cmds || now_ns() - start < min_ns); i++) {
         uint32_t way = i % trial->n_cmds;
         double ns[2];
         r = vk_run(backend, &trial->cmds[way], 1, err);
         if (r == 0) {
             r = vkc_timer_read(backend->device, trial->timer, 2, err, ns);
         }
-        bool counts = r == 0 && i >= trial->n_cmds && ns[1] > 0;
-        if (counts && (trial->ns[way] == 0 || ns[1] < trial->ns[way])) {
+        if (r == 0 && ns[1] > 0 && (trial->ns[way] == 0 || ns[1] < trial->ns[way])) {
             trial->ns[way] = ns[1];
         }
     }
@@ -238,36 +239,60 @@ static int keep_best(const struct trial *trial, struct err *err)
     return r == 0 ? 0 : err_set(err, r, "no memory for a tuning");
 }
 
-static int tune_shape(struct trial *trial, struct err *err)
+static bool is_listed(const struct trial *trials, uint32_t n, const struct vk_few_shape *shape)
 {
-    int r = record_all(trial, err);
-    if (r == 0 && trial->n > 0) {
-        r = run_all(trial, err);
-        r = r == 0 ? keep_best(trial, err) : r;
+    for (uint32_t i = 0; i < n; i++) {
+        if (memcmp(&trials[i].shape, shape, sizeof *shape) == 0) {
+            return true;
+        }
     }
-    for (uint32_t i = 0; i < trial->n_cmds; i++) {
-        vkc_cmd_free(trial->state->bm->backend->device, trial->cmds[i]);
+    return false;
+}
+
+/* What is new here, with all ways compiled and recorded: nothing idles the device meanwhile. */
+static int prepare(struct backend_state *state, VkQueryPool timer, uint64_t end_ns,
+                   struct trial trials[static SHAPES_MAX], uint32_t *ret_n, struct err *err)
+{
+    int r = 0;
+    *ret_n = 0;
+    for (uint32_t i = 0; i < SHAPES_MAX && r == 0 && now_ns() < end_ns; i++) {
+        struct trial *trial = &trials[*ret_n];
+        *trial = (struct trial){.state = state, .timer = timer};
+        gather(trial, state->bm->model, (int)(i % N_MATRICES), batches[i / N_MATRICES]);
+        if (is_wanted(state->bm->backend, trial) && !is_listed(trials, *ret_n, &trial->shape)) {
+            ++*ret_n;
+            r = record_all(trial, err);
+        }
     }
     return r;
 }
 
 int vk_tune_few(struct backend_state *state, uint64_t end_ns, uint32_t *ret_n_new, struct err *err)
 {
-    struct backend *backend = state->bm->backend;
+    struct trial *trials = calloc(SHAPES_MAX, sizeof *trials);
     VkQueryPool timer;
+    uint32_t n = 0;
     *ret_n_new = 0;
-    int r = vkc_timer_create(backend->device, 2, err, &timer);
+    if (!trials) {
+        return err_set(err, -ENOMEM, "no memory for tuning");
+    }
+    int r = vkc_timer_create(state->bm->backend->device, 2, err, &timer);
     if (r < 0) {
+        free(trials);
         return r;
     }
-    for (uint32_t i = 0; i < N_MATRICES * ARRAY_SIZE(batches) && r == 0; i++) {
-        struct trial trial = {.state = state, .timer = timer};
-        gather(&trial, state->bm->model, (int)(i % N_MATRICES), batches[i / N_MATRICES]);
-        if (is_wanted(backend, &trial) && now_ns() < end_ns) {
-            r = tune_shape(&trial, err);
-            ++*ret_n_new;
+    r = prepare(state, timer, end_ns, trials, &n, err);
+    for (uint32_t i = 0; i < n && r == 0; i++) {
+        r = run_all(&trials[i], i == 0 ? WARM_NS : 0, err);
+        r = r == 0 ? keep_best(&trials[i], err) : r;
+    }
+    *ret_n_new = n;
+    for (uint32_t i = 0; i < n; i++) {
+        for (uint32_t way = 0; way < trials[i].n_cmds; way++) {
+            vkc_cmd_free(state->bm->backend->device, trials[i].cmds[way]);
         }
     }
-    vkc_timer_destroy(backend->device, timer);
+    vkc_timer_destroy(state->bm->backend->device, timer);
+    free(trials);
     return r;
 }

@@ -14,16 +14,19 @@
 #include "gttd_util.h"
 #include "vk.h"
 
-#define LOADS_MAX 16 /* of an invocation at once: more is nothing that was tried */
-#define RUNS      6  /* of which the fastest counts */
-#define WARM_NS   400000000u
-#define SPINS     (1u << 15) /* longer than any step takes */
+#define POSITION 128         /* that of a short conversation */
+#define NEARLY   1.06        /* of its time, that tiles may give */
+#define RUNS     6           /* of which the fastest counts */
+#define WARM_NS  1000000000u /* until clocks are up that went down meanwhile */
+#define SPINS    (1u << 15)  /* longer than any step takes */
 
 static const struct {
-    uint32_t wg, max_loads, touches;
-} candidates[] = {
-    {512, 4, 0}, {512, 4, 4}, {512, 4, 8}, {512, 8, 4}, {384, 8, 8}, {256, 8, 8},
-};
+    uint32_t wg, max_loads;
+} candidates[] = {{512, 4}, {512, 8}, {384, 8}, {256, 8}};
+
+#define PLANS_MAX                                                                  \
+    (VK_LAYERS_TILES * VK_LAYERS_VARIANTS) /* tried together: more than candidates \
+                                            */
 
 void vk_layers_shape_of(const struct model *model, struct vk_layers_shape *ret)
 {
@@ -128,7 +131,8 @@ static int measure(struct backend_state *state, VkQueryPool timer,
 /* Those that are tried. */
 struct plans {
     struct backend_model *bm;
-    struct vk_layers_plan list[ARRAY_SIZE(candidates)];
+    struct vk_layers_plan list[PLANS_MAX];
+    double us[PLANS_MAX]; /* 0: not run, or wrong */
     uint32_t n;
 };
 
@@ -145,17 +149,29 @@ static int compile(void *data, uint32_t i, struct err *err)
     return 0;
 }
 
-/* The plans that this model and device allow, compiled: nothing idles the device later. */
-static int make_plans(struct backend_model *bm, struct err *err, struct plans *ret)
+/* The plans that this model and device allow. */
+static void list_sizes(struct plans *plans)
 {
-    struct vkc_device *device = bm->backend->device;
-    *ret = (struct plans){.bm = bm};
+    struct backend_model *bm = plans->bm;
+    plans->n = 0;
     for (size_t i = 0; i < ARRAY_SIZE(candidates); i++) {
-        ret->n +=
-            vk_layers_plan(bm, candidates[i].wg, device->physical.compute_units,
-                           candidates[i].max_loads, candidates[i].touches, &ret->list[ret->n]);
+        plans->n +=
+            vk_layers_plan(bm, candidates[i].wg, bm->backend->device->physical.compute_units,
+                           candidates[i].max_loads, &plans->list[plans->n]);
     }
-    return vkc_pipelines_make(device, ret->n, compile, ret, err);
+}
+
+/* The best of these, each with one tile changed; which_of[i]: in plan i. */
+static void list_variants(struct plans *plans, const struct vk_layers_plan *best,
+                          int which_of[static PLANS_MAX])
+{
+    plans->n = 0;
+    for (int which = 0; which < VK_LAYERS_TILES; which++) {
+        for (uint32_t v = 0; v < VK_LAYERS_VARIANTS; v++) {
+            which_of[plans->n] = which;
+            plans->n += vk_layers_variant(plans->bm, best, which, v, &plans->list[plans->n]);
+        }
+    }
 }
 
 /* What the layers have left: x, where it is then, and what is to be added to it. */
@@ -216,19 +232,40 @@ static int try_plan(struct backend_state *state, VkQueryPool timer,
     return r;
 }
 
-static int try_all(struct backend_state *state, VkQueryPool timer, struct plans *plans,
-                   struct outcome outcomes[static 2], struct vk_layers_choice *choice,
-                   struct err *err)
+/* Everything that trying needs. */
+struct trial {
+    struct backend_state *state;
+    VkQueryPool timer;
+    struct outcome want, got;
+    struct plans plans;
+};
+
+/* All plans of the list, after the steps. They are compiled first: nothing may idle the device
+ * meanwhile. The fastest becomes the choice. */
+static int try_all(struct trial *trial, struct vk_layers_choice *choice, struct err *err)
 {
-    int r = measure(state, timer, NULL, WARM_NS, err, &choice->steps_us);
+    struct plans *plans = &trial->plans;
+    double us = 0;
+    if (plans->n == 0) {
+        return 0;
+    }
+    int r = vkc_pipelines_make(plans->bm->backend->device, plans->n, compile, plans, err);
     if (r == 0) {
-        r = read_outcome(state, false, &outcomes[0], err);
+        r = measure(trial->state, trial->timer, NULL, WARM_NS, err, &us);
+    }
+    if (r == 0) {
+        r = read_outcome(trial->state, false, &trial->want, err);
+    }
+    if (r == 0 && (choice->steps_us == 0 || us < choice->steps_us)) {
+        choice->steps_us = us;
     }
     for (uint32_t i = 0; i < plans->n && r == 0; i++) {
-        double us = 0;
+        us = 0;
         if (plans->list[i].groups > 0) {
-            r = try_plan(state, timer, &plans->list[i], &outcomes[0], &outcomes[1], err, &us);
+            r = try_plan(trial->state, trial->timer, &plans->list[i], &trial->want, &trial->got,
+                         err, &us);
         }
+        plans->us[i] = us;
         if (r == 0 && us > 0 && (choice->plan_us == 0 || us < choice->plan_us)) {
             choice->plan_us = us;
             choice->plan = plans->list[i];
@@ -237,30 +274,81 @@ static int try_all(struct backend_state *state, VkQueryPool timer, struct plans 
     return r;
 }
 
+/* A tile does its matrix's work whatever the others are: each is chosen alone, then all together.
+ */
+static int try_tiles(struct trial *trial, const struct vk_layers_choice *base,
+                     struct vk_layers_choice *choice, struct err *err)
+{
+    struct plans *plans = &trial->plans;
+    struct vk_layers_plan all = base->plan;
+    double best[VK_LAYERS_TILES];
+    int which_of[PLANS_MAX];
+    list_variants(plans, &base->plan, which_of);
+    int r = try_all(trial, choice, err);
+    for (int which = 0; which < VK_LAYERS_TILES; which++) {
+        best[which] = base->plan_us;
+    }
+    for (uint32_t i = 0; i < plans->n && r == 0; i++) {
+        int which = which_of[i];
+        if (plans->us[i] > 0 && plans->us[i] < best[which]) {
+            best[which] = plans->us[i];
+            all.tiles[which] = plans->list[i].tiles[which];
+        }
+    }
+    plans->list[0] = all;
+    plans->n = memcmp(&all, &choice->plan, sizeof all) != 0;
+    return r < 0 ? r : try_all(trial, choice, err);
+}
+
+/* The fastest of the list that has workgroups of another size; plan_us 0: there is none. */
+static struct vk_layers_choice best_other(const struct plans *plans, uint32_t wg)
+{
+    struct vk_layers_choice best = {.plan_us = 0};
+    for (uint32_t i = 0; i < plans->n; i++) {
+        double us = plans->us[i];
+        if (plans->list[i].wg != wg && us > 0 && (best.plan_us == 0 || us < best.plan_us)) {
+            best.plan = plans->list[i];
+            best.plan_us = us;
+        }
+    }
+    return best;
+}
+
+/* Sizes of workgroups, then the tiles for the best, and for another that is nearly as good. */
+static int try_sizes(struct trial *trial, struct vk_layers_choice *choice, struct err *err)
+{
+    list_sizes(&trial->plans);
+    int r = try_all(trial, choice, err);
+    const struct vk_layers_choice first = *choice;
+    const struct vk_layers_choice other = best_other(&trial->plans, first.plan.wg);
+    if (r == 0 && first.plan_us > 0) {
+        r = try_tiles(trial, &first, choice, err);
+    }
+    if (r == 0 && other.plan_us > 0 && other.plan_us < NEARLY * first.plan_us) {
+        r = try_tiles(trial, &other, choice, err);
+    }
+    return r;
+}
+
 static int choose(struct backend_state *state, struct vk_layers_choice *choice, struct err *err)
 {
     struct vkc_device *device = state->bm->backend->device;
     uint64_t bytes = 2ull * state->bm->model->config.hidden * sizeof(float);
-    struct outcome outcomes[2] = {0};
-    struct plans plans;
-    VkQueryPool timer;
-    int r = vkc_timer_create(device, 2, err, &timer);
+    struct trial trial = {.state = state, .plans = {.bm = state->bm}};
+    int r = vkc_timer_create(device, 2, err, &trial.timer);
     if (r < 0) {
         return r;
     }
-    for (int i = 0; i < 2 && r == 0; i++) {
-        r = vkc_buffer_init(device, VKC_READBACK, bytes, "a tuning's result", err,
-                            &outcomes[i].host);
+    r = vkc_buffer_init(device, VKC_READBACK, bytes, "a tuning's result", err, &trial.want.host);
+    if (r == 0) {
+        r = vkc_buffer_init(device, VKC_READBACK, bytes, "a tuning's result", err, &trial.got.host);
     }
     if (r == 0) {
-        r = make_plans(state->bm, err, &plans);
+        r = try_sizes(&trial, choice, err);
     }
-    if (r == 0) {
-        r = try_all(state, timer, &plans, outcomes, choice, err);
-    }
-    vkc_buffer_finish(device, &outcomes[0].host);
-    vkc_buffer_finish(device, &outcomes[1].host);
-    vkc_timer_destroy(device, timer);
+    vkc_buffer_finish(device, &trial.want.host);
+    vkc_buffer_finish(device, &trial.got.host);
+    vkc_timer_destroy(device, trial.timer);
     return r;
 }
 
@@ -284,7 +372,8 @@ int vk_tune_layers(struct backend_state *state, uint64_t end_ns, uint32_t *ret_n
     if (!vk_tune_layers_wanted(state->bm) || now_ns() >= end_ns) {
         return 0;
     }
-    int r = vk_set_step(state, &id, 1, 0, err);
+    uint32_t pos = state->max_pos < POSITION ? state->max_pos : POSITION;
+    int r = vk_set_step(state, &id, 1, pos - 1, err);
     if (r == 0) {
         r = choose(state, &choice, err);
     }
@@ -297,6 +386,20 @@ int vk_tune_layers(struct backend_state *state, uint64_t end_ns, uint32_t *ret_n
     *ret_n_new = 1;
     r = add(backend, &choice);
     return r == 0 ? 0 : err_set(err, r, "no memory for a tuning");
+}
+
+/* Steps of which gemv.comp's part may not be tuned, which gives them up to a tenth. */
+static bool is_faster(const struct vk_layers_choice *choice)
+{
+    return choice->plan_us > 0 && choice->plan_us < 0.9 * choice->steps_us;
+}
+
+bool vk_layers_win(const struct backend_model *bm)
+{
+    struct vk_layers_shape shape;
+    vk_layers_shape_of(bm->model, &shape);
+    const struct vk_layers_choice *choice = find(bm->backend, &shape);
+    return choice && is_faster(choice) && vk_layers_fit(bm) && vk_layers_suits(bm, &choice->plan);
 }
 
 void vk_layers_choose(struct backend_model *bm)
@@ -313,10 +416,10 @@ void vk_layers_choose(struct backend_model *bm)
         return;
     }
     if (choice && choice->plan_us > 0 && vk_layers_suits(bm, &choice->plan) &&
-        (choice->plan_us < choice->steps_us || always)) {
+        (is_faster(choice) || always)) {
         bm->layers = choice->plan;
     } else if (always) {
-        vk_layers_plan(bm, subgroup < 64 ? 64 : subgroup, 1, 4, 2, &bm->layers);
+        vk_layers_plan(bm, subgroup < 32 ? 64 : 2 * subgroup, 1, 4, &bm->layers);
     }
     if (bm->layers.groups > 0 && vk_layers_pipeline(bm, &bm->layers, &err, &made) < 0) {
         vkc_log(bm->backend->instance, "layers: a dispatch for each step: %s", err.text);
@@ -324,12 +427,12 @@ void vk_layers_choose(struct backend_model *bm)
     }
 }
 
-#define LINE_FORMAT                                                                                \
-    "layers type %" SCNu32 " affine %" SCNu32 " group %" SCNu32 " hidden %" SCNu32 " ffn %" SCNu32 \
-    " heads %" SCNu32 " kv_heads %" SCNu32 " head_dim %" SCNu32 " n %" SCNu32 ": wg %" SCNu32      \
-    " groups %" SCNu32 " touches %" SCNu32 " qkv %" SCNu32 " %" SCNu32 " %" SCNu32 " out %" SCNu32 \
-    " %" SCNu32 " %" SCNu32 " gate_up %" SCNu32 " %" SCNu32 " %" SCNu32 " down %" SCNu32           \
-    " %" SCNu32 " %" SCNu32
+#define U32 " %" SCNu32
+#define LINE_FORMAT                                                                          \
+    "layers type" U32 " affine" U32 " group" U32 " hidden" U32 " ffn" U32 " heads" U32       \
+    " kv_heads" U32 " head_dim" U32 " n" U32 ": wg" U32 " groups" U32 " qkv" U32 U32 U32 U32 \
+    " out" U32 U32 U32 U32 " gate_up" U32 U32 U32 U32 " down" U32 U32 U32 U32
+#define LINE_NUMBERS 29
 
 int vk_layers_choice_print(const struct vk_layers_choice *choice, char *text, size_t size)
 {
@@ -338,9 +441,10 @@ int vk_layers_choice_print(const struct vk_layers_choice *choice, char *text, si
     const struct vk_layers_tile *t = p->tiles;
     return snprintf(text, size, LINE_FORMAT " us %.1f steps_us %.1f", s->type, s->affine, s->group,
                     s->hidden, s->ffn, s->n_heads, s->n_kv_heads, s->head_dim, s->n_layers, p->wg,
-                    p->groups, p->touches, t[0].lanes, t[0].rows, t[0].unroll, t[1].lanes,
-                    t[1].rows, t[1].unroll, t[2].lanes, t[2].rows, t[2].unroll, t[3].lanes,
-                    t[3].rows, t[3].unroll, choice->plan_us, choice->steps_us);
+                    p->groups, t[0].lanes, t[0].rows, t[0].unroll, t[0].near, t[1].lanes, t[1].rows,
+                    t[1].unroll, t[1].near, t[2].lanes, t[2].rows, t[2].unroll, t[2].near,
+                    t[3].lanes, t[3].rows, t[3].unroll, t[3].near, choice->plan_us,
+                    choice->steps_us);
 }
 
 static bool is_sane(const struct vk_layers_choice *choice, const struct vkc_physical *physical)
@@ -348,12 +452,16 @@ static bool is_sane(const struct vk_layers_choice *choice, const struct vkc_phys
     const struct vk_layers_plan *p = &choice->plan;
     bool sane = p->wg > 0 && p->wg % physical->subgroup_size == 0 &&
                 p->wg <= physical->props.limits.maxComputeWorkGroupInvocations && p->groups > 0 &&
-                p->groups <= physical->compute_units && p->touches <= 32;
-    for (int m = 0; m < 4; m++) {
+                p->groups <= physical->compute_units;
+    const struct vk_layers_shape *s = &choice->shape;
+    const uint32_t units[VK_LAYERS_TILES] = {(s->n_heads + 2 * s->n_kv_heads) * s->head_dim,
+                                             s->hidden, s->ffn, s->hidden};
+    for (int m = 0; m < VK_LAYERS_TILES; m++) {
         const struct vk_layers_tile *t = &p->tiles[m];
         sane = sane && t->lanes && (t->lanes & (t->lanes - 1)) == 0 &&
                t->lanes <= physical->subgroup_size && t->rows && t->rows <= 16 && t->unroll &&
-               t->unroll <= 16 && t->rows * t->unroll <= LOADS_MAX;
+               t->unroll <= 16 && t->rows * t->unroll <= VK_LAYERS_LOADS_MAX &&
+               units[m] % t->rows == 0 && t->near <= 1;
     }
     return sane || choice->plan_us == 0; /* no plan was better than none */
 }
@@ -366,10 +474,11 @@ void vk_layers_choice_read(struct backend *backend, const char *line)
     struct vk_layers_tile *t = p->tiles;
     int n = sscanf(line, LINE_FORMAT " us %lf steps_us %lf", &s->type, &s->affine, &s->group,
                    &s->hidden, &s->ffn, &s->n_heads, &s->n_kv_heads, &s->head_dim, &s->n_layers,
-                   &p->wg, &p->groups, &p->touches, &t[0].lanes, &t[0].rows, &t[0].unroll,
-                   &t[1].lanes, &t[1].rows, &t[1].unroll, &t[2].lanes, &t[2].rows, &t[2].unroll,
-                   &t[3].lanes, &t[3].rows, &t[3].unroll, &choice.plan_us, &choice.steps_us);
-    if (n == 26 && is_sane(&choice, &backend->device->physical) && !find(backend, s)) {
+                   &p->wg, &p->groups, &t[0].lanes, &t[0].rows, &t[0].unroll, &t[0].near,
+                   &t[1].lanes, &t[1].rows, &t[1].unroll, &t[1].near, &t[2].lanes, &t[2].rows,
+                   &t[2].unroll, &t[2].near, &t[3].lanes, &t[3].rows, &t[3].unroll, &t[3].near,
+                   &choice.plan_us, &choice.steps_us);
+    if (n == LINE_NUMBERS && is_sane(&choice, &backend->device->physical) && !find(backend, s)) {
         (void)add(backend, &choice); /* what cannot be kept is measured again */
     }
 }

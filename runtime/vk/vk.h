@@ -107,16 +107,18 @@ struct vk_few_choice {
     double us; /* as measured with it */
 };
 
-/* How a matrix of layers.comp is read: as SPEC_LANES, SPEC_GEMV_ROWS and SPEC_UNROLL say. */
+/* How a matrix of layers.comp is read: as SPEC_LANES, SPEC_GEMV_ROWS, SPEC_UNROLL and NEAR say. */
+#define VK_LAYERS_TILES     4
+#define VK_LAYERS_LOADS_MAX 16 /* of an invocation at once: more is nothing that was tried */
 struct vk_layers_tile {
-    uint32_t lanes, rows, unroll;
+    uint32_t lanes, rows, unroll, near;
 };
 
 /* How layers.comp runs. */
 struct vk_layers_plan {
-    uint32_t wg, groups;            /* all groups must be on the device at once */
-    uint32_t touches;               /* SPEC_LAYERS_TOUCHES */
-    struct vk_layers_tile tiles[4]; /* of QKV, attention's output, gate and up, down */
+    uint32_t wg, groups; /* all groups must be on the device at once */
+    struct vk_layers_tile
+        tiles[VK_LAYERS_TILES]; /* of QKV, attention's output, gate and up, down */
 };
 
 /* What layers.comp is made for, and how many times it goes round. */
@@ -276,7 +278,12 @@ bool vk_layers_suits(const struct backend_model *bm, const struct vk_layers_plan
 /* The plan for a size of workgroup and a number of them; false: there is none. max_loads: of 16
  * bytes, that an invocation has under way at once. */
 bool vk_layers_plan(const struct backend_model *bm, uint32_t wg, uint32_t groups,
-                    uint32_t max_loads, uint32_t touches, struct vk_layers_plan *ret);
+                    uint32_t max_loads, struct vk_layers_plan *ret);
+/* The plan with another tile for one of its matrices; false: there is none for this variant, of
+ * VK_LAYERS_VARIANTS. */
+#define VK_LAYERS_VARIANTS 5
+bool vk_layers_variant(const struct backend_model *bm, const struct vk_layers_plan *plan, int which,
+                       uint32_t variant, struct vk_layers_plan *ret);
 int vk_layers_pipeline(struct backend_model *bm, const struct vk_layers_plan *plan, struct err *err,
                        VkPipeline *ret);
 /* What layers.comp needs of a timeline, if it fits; vk_layers_finish() frees it, also after an
@@ -360,6 +367,8 @@ bool vk_tune_layers_wanted(const struct backend_model *bm);
 /* Try the plans of a model that was not tried before; not begun after end_ns of CLOCK_MONOTONIC. */
 int vk_tune_layers(struct backend_state *state, uint64_t end_ns, uint32_t *ret_n_new,
                    struct err *err);
+/* Whether what was measured for a model says that layers.comp should be used. */
+bool vk_layers_win(const struct backend_model *bm);
 /* bm->layers, from what was measured, and its pipeline. */
 void vk_layers_choose(struct backend_model *bm);
 /* A line of the file of choices: print it; keep what it says, unless it says nothing that this
@@ -505,7 +514,7 @@ struct backend_state {
     uint64_t act_off[ACT_COUNT];
     struct vkc_buffer step; /* struct step */
     /* attend_one.comp's: */
-    struct vkc_buffer part_sums;  /* f32 [tokens, n_heads, parts, row_halfs + 2] */
+    struct vkc_buffer part_sums;  /* f32 [tokens, n_heads, parts, row_halfs + ATTEND_PART_END] */
     struct vkc_buffer finished;   /* uint32 [tokens, n_heads], 0 between dispatches */
     struct vkc_buffer layer_rows; /* struct layer_row [n_layers] */
     struct vkc_buffer layers_arrived, layers_failed; /* uint32: see layers.comp */

@@ -205,7 +205,7 @@ void vkc_buffer_finish(struct vkc_device *device, struct vkc_buffer *buffer);
 
 /* pipelines */
 
-#define VKC_SPEC_MAX   24
+#define VKC_SPEC_MAX   28
 #define VKC_PUSH_BYTES 128
 
 /* The pipeline of a shader with spec[i] as its specialization constant i; made on first use, owned
