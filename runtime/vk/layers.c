@@ -106,7 +106,8 @@ static struct vk_layers_tile tile_of(const struct backend_model *bm, const struc
         double rounds = (double)((units + at_once - 1) / at_once);
         double steps = (blocks + t.lanes * t.unroll - 1) / (t.lanes * t.unroll);
         double cost = rounds * (steps * (loads + 0.5) + 0.05 * mats * t.rows * t.lanes / 8);
-        cost *= 1 + 1.6 / t.lanes; /* long runs of memory are read faster */
+        cost *= 1 + 1.6 / t.lanes;                 /* long runs of memory are read faster, */
+        cost *= 1 + 1.0 / ((double)loads * loads); /* and much at once */
         if (best.lanes == 0 || cost < least) {
             least = cost;
             best = t;
@@ -151,14 +152,16 @@ bool vk_layers_plan(const struct backend_model *bm, uint32_t wg, uint32_t groups
 bool vk_layers_variant(const struct backend_model *bm, const struct vk_layers_plan *plan, int which,
                        uint32_t variant, struct vk_layers_plan *ret)
 {
+    static const struct {
+        uint32_t lanes, max_loads;
+    } others[VK_LAYERS_VARIANTS - 1] = {{16, 8}, {32, 4}, {32, 8}};
     struct vk_layers_tile *tile = &ret->tiles[which];
     *ret = *plan;
     if (variant == 0) {
         tile->near = !tile->near;
         return true;
     }
-    variant--;
-    *tile = tile_for(bm, which, plan, variant % 2 ? 32 : 16, variant / 2 ? 8 : 4);
+    *tile = tile_for(bm, which, plan, others[variant - 1].lanes, others[variant - 1].max_loads);
     return tile->lanes > 0 && memcmp(tile, &plan->tiles[which], sizeof *tile) != 0;
 }
 

@@ -24,9 +24,8 @@ static const struct {
     uint32_t wg, max_loads;
 } candidates[] = {{512, 4}, {512, 8}, {384, 8}, {256, 8}};
 
-#define PLANS_MAX                                                                  \
-    (VK_LAYERS_TILES * VK_LAYERS_VARIANTS) /* tried together: more than candidates \
-                                            */
+#define BASES_MAX 2
+#define PLANS_MAX (BASES_MAX * VK_LAYERS_TILES * VK_LAYERS_VARIANTS) /* more than candidates */
 
 void vk_layers_shape_of(const struct model *model, struct vk_layers_shape *ret)
 {
@@ -161,17 +160,24 @@ static void list_sizes(struct plans *plans)
     }
 }
 
-/* The best of these, each with one tile changed; which_of[i]: in plan i. */
-static void list_variants(struct plans *plans, const struct vk_layers_plan *best,
-                          int which_of[static PLANS_MAX])
+/* A plan whose tiles are varied, one at a time. */
+struct base {
+    struct vk_layers_plan plan;
+    double us;
+    struct vk_layers_plan all; /* with the best tile for each matrix */
+    double best[VK_LAYERS_TILES];
+    uint32_t first, end; /* its variants, in the list */
+};
+
+static void list_variants(struct plans *plans, struct base *base)
 {
-    plans->n = 0;
+    base->first = plans->n;
     for (int which = 0; which < VK_LAYERS_TILES; which++) {
         for (uint32_t v = 0; v < VK_LAYERS_VARIANTS; v++) {
-            which_of[plans->n] = which;
-            plans->n += vk_layers_variant(plans->bm, best, which, v, &plans->list[plans->n]);
+            plans->n += vk_layers_variant(plans->bm, &base->plan, which, v, &plans->list[plans->n]);
         }
     }
+    base->end = plans->n;
 }
 
 /* What the layers have left: x, where it is then, and what is to be added to it. */
@@ -274,63 +280,72 @@ static int try_all(struct trial *trial, struct vk_layers_choice *choice, struct 
     return r;
 }
 
-/* A tile does its matrix's work whatever the others are: each is chosen alone, then all together.
- */
-static int try_tiles(struct trial *trial, const struct vk_layers_choice *base,
-                     struct vk_layers_choice *choice, struct err *err)
+/* A tile does its matrix's work whatever the others are: each is chosen alone. */
+static void take_best(const struct plans *plans, struct base *base)
 {
-    struct plans *plans = &trial->plans;
-    struct vk_layers_plan all = base->plan;
-    double best[VK_LAYERS_TILES];
-    int which_of[PLANS_MAX];
-    list_variants(plans, &base->plan, which_of);
-    int r = try_all(trial, choice, err);
+    base->all = base->plan;
     for (int which = 0; which < VK_LAYERS_TILES; which++) {
-        best[which] = base->plan_us;
+        base->best[which] = base->us;
     }
-    for (uint32_t i = 0; i < plans->n && r == 0; i++) {
-        int which = which_of[i];
-        if (plans->us[i] > 0 && plans->us[i] < best[which]) {
-            best[which] = plans->us[i];
-            all.tiles[which] = plans->list[i].tiles[which];
+    for (uint32_t i = base->first; i < base->end; i++) {
+        for (int which = 0; which < VK_LAYERS_TILES; which++) {
+            const struct vk_layers_tile *tile = &plans->list[i].tiles[which];
+            bool is_changed = memcmp(tile, &base->plan.tiles[which], sizeof *tile) != 0;
+            if (is_changed && plans->us[i] > 0 && plans->us[i] < base->best[which]) {
+                base->best[which] = plans->us[i];
+                base->all.tiles[which] = *tile;
+            }
         }
     }
-    plans->list[0] = all;
-    plans->n = memcmp(&all, &choice->plan, sizeof all) != 0;
+}
+
+/* The fastest of the list, if there is one, of workgroups that are not of this size. */
+static uint32_t best_but(const struct plans *plans, uint32_t wg, struct base *ret)
+{
+    *ret = (struct base){.us = 0};
+    for (uint32_t i = 0; i < plans->n; i++) {
+        double us = plans->us[i];
+        if (plans->list[i].wg != wg && us > 0 && (ret->us == 0 || us < ret->us)) {
+            ret->plan = plans->list[i];
+            ret->us = us;
+        }
+    }
+    return ret->us > 0;
+}
+
+/* Sizes of workgroups; tiles for the best, and for another that is nearly as good; then the best of
+ * the tiles together. */
+static int try_sizes(struct trial *trial, uint64_t end_ns, struct vk_layers_choice *choice,
+                     struct err *err)
+{
+    struct plans *plans = &trial->plans;
+    struct base bases[BASES_MAX];
+    list_sizes(plans);
+    int r = try_all(trial, choice, err);
+    uint32_t n = r == 0 ? best_but(plans, 0, &bases[0]) : 0;
+    if (n > 0 && best_but(plans, bases[0].plan.wg, &bases[1])) {
+        n += bases[1].us < NEARLY * bases[0].us;
+    }
+    if (n == 0 || now_ns() >= end_ns) {
+        return r;
+    }
+    plans->n = 0;
+    for (uint32_t b = 0; b < n; b++) {
+        list_variants(plans, &bases[b]);
+    }
+    r = try_all(trial, choice, err);
+    for (uint32_t b = 0; b < n && r == 0; b++) {
+        take_best(plans, &bases[b]);
+    }
+    plans->n = 0;
+    for (uint32_t b = 0; b < n && r == 0; b++) {
+        plans->list[plans->n++] = bases[b].all;
+    }
     return r < 0 ? r : try_all(trial, choice, err);
 }
 
-/* The fastest of the list that has workgroups of another size; plan_us 0: there is none. */
-static struct vk_layers_choice best_other(const struct plans *plans, uint32_t wg)
-{
-    struct vk_layers_choice best = {.plan_us = 0};
-    for (uint32_t i = 0; i < plans->n; i++) {
-        double us = plans->us[i];
-        if (plans->list[i].wg != wg && us > 0 && (best.plan_us == 0 || us < best.plan_us)) {
-            best.plan = plans->list[i];
-            best.plan_us = us;
-        }
-    }
-    return best;
-}
-
-/* Sizes of workgroups, then the tiles for the best, and for another that is nearly as good. */
-static int try_sizes(struct trial *trial, struct vk_layers_choice *choice, struct err *err)
-{
-    list_sizes(&trial->plans);
-    int r = try_all(trial, choice, err);
-    const struct vk_layers_choice first = *choice;
-    const struct vk_layers_choice other = best_other(&trial->plans, first.plan.wg);
-    if (r == 0 && first.plan_us > 0) {
-        r = try_tiles(trial, &first, choice, err);
-    }
-    if (r == 0 && other.plan_us > 0 && other.plan_us < NEARLY * first.plan_us) {
-        r = try_tiles(trial, &other, choice, err);
-    }
-    return r;
-}
-
-static int choose(struct backend_state *state, struct vk_layers_choice *choice, struct err *err)
+static int choose(struct backend_state *state, uint64_t end_ns, struct vk_layers_choice *choice,
+                  struct err *err)
 {
     struct vkc_device *device = state->bm->backend->device;
     uint64_t bytes = 2ull * state->bm->model->config.hidden * sizeof(float);
@@ -344,7 +359,7 @@ static int choose(struct backend_state *state, struct vk_layers_choice *choice, 
         r = vkc_buffer_init(device, VKC_READBACK, bytes, "a tuning's result", err, &trial.got.host);
     }
     if (r == 0) {
-        r = try_sizes(&trial, choice, err);
+        r = try_sizes(&trial, end_ns, choice, err);
     }
     vkc_buffer_finish(device, &trial.want.host);
     vkc_buffer_finish(device, &trial.got.host);
@@ -375,7 +390,7 @@ int vk_tune_layers(struct backend_state *state, uint64_t end_ns, uint32_t *ret_n
     uint32_t pos = state->max_pos < POSITION ? state->max_pos : POSITION;
     int r = vk_set_step(state, &id, 1, pos - 1, err);
     if (r == 0) {
-        r = choose(state, &choice, err);
+        r = choose(state, end_ns, &choice, err);
     }
     if (r < 0) {
         return r;

@@ -281,7 +281,7 @@ bool vk_layers_plan(const struct backend_model *bm, uint32_t wg, uint32_t groups
                     uint32_t max_loads, struct vk_layers_plan *ret);
 /* The plan with another tile for one of its matrices; false: there is none for this variant, of
  * VK_LAYERS_VARIANTS. */
-#define VK_LAYERS_VARIANTS 5
+#define VK_LAYERS_VARIANTS 4
 bool vk_layers_variant(const struct backend_model *bm, const struct vk_layers_plan *plan, int which,
                        uint32_t variant, struct vk_layers_plan *ret);
 int vk_layers_pipeline(struct backend_model *bm, const struct vk_layers_plan *plan, struct err *err,
