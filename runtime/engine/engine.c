@@ -88,7 +88,7 @@ static int open_backend(struct llm_engine *engine, const struct llm_engine_param
     }
     int r = ops->open(&backend_params, err, &engine->backend);
     if (r == -ENXIO && backend_params.gpu_only) {
-        engine_log(params, "no usable Vulkan GPU found: the cpu backend is used");
+        engine_log(params, "the cpu backend is used: %s", err->text);
         ops = &cpu_backend;
         r = ops->open(&backend_params, err, &engine->backend);
     }

@@ -253,23 +253,10 @@ void vk_choices_name(const struct vkc_physical *physical, char name[static VK_CH
              physical->props.driverVersion);
 }
 
-void vk_choices_load(struct backend *backend, const char *cache_dir)
+void vk_choices_read(struct backend *backend, FILE *f)
 {
-    if (!cache_dir) {
-        return;
-    }
     const struct vkc_physical *physical = &backend->device->physical;
-    char name[VK_CHOICES_NAME_SIZE];
-    vk_choices_name(physical, name);
-    if (asprintf(&backend->choices_path, "%s/%s", cache_dir, name) < 0) {
-        backend->choices_path = NULL;
-        return;
-    }
-    FILE *f = fopen(backend->choices_path, "re");
     char line[512];
-    if (!f) {
-        return;
-    }
     bool is_ours = fgets(line, sizeof line, f) && strcmp(line, TUNE_VERSION "\n") == 0;
     while (is_ours && fgets(line, sizeof line, f)) {
         struct vk_gemv_choice c = {0};
@@ -286,7 +273,24 @@ void vk_choices_load(struct backend *backend, const char *cache_dir)
         vk_few_choice_read(backend, line);
         vk_layers_choice_read(backend, line);
     }
-    fclose(f);
+}
+
+void vk_choices_load(struct backend *backend, const char *cache_dir)
+{
+    if (!cache_dir) {
+        return;
+    }
+    char name[VK_CHOICES_NAME_SIZE];
+    vk_choices_name(&backend->device->physical, name);
+    if (asprintf(&backend->choices_path, "%s/%s", cache_dir, name) < 0) {
+        backend->choices_path = NULL;
+        return;
+    }
+    FILE *f = fopen(backend->choices_path, "re");
+    if (f) {
+        vk_choices_read(backend, f);
+        fclose(f);
+    }
 }
 
 /* The same matrix of the layers, as decode.c runs it. */

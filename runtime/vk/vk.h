@@ -10,6 +10,8 @@
 #ifndef VK_H
 #define VK_H
 
+#include <stdio.h>
+
 #include "backend.h"
 #include "push.h"
 #include "vkc.h"
@@ -398,6 +400,9 @@ int vk_tune(struct backend_state *state, struct err *err);
 /* The file's name: of this device and driver. */
 void vk_choices_name(const struct vkc_physical *physical, char name[static VK_CHOICES_NAME_SIZE]);
 /* Read what an earlier run measured: cache_dir may be NULL. */
+/* What of a file are choices that this device can have; the rest is left out. Needs
+ * backend->device's physical only. */
+void vk_choices_read(struct backend *backend, FILE *f);
 void vk_choices_load(struct backend *backend, const char *cache_dir);
 
 /* sample.c */
