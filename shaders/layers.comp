@@ -3,7 +3,7 @@
  * All layers of one token in one dispatch, whose workgroups are all on the device at once and wait
  * for each other between the steps: QKV; attention; its output; gate, up and GeGLU; down. What a
  * step reads besides the others' results, its first weights or keys, is on its way while they are
- * waited for: so the memory is never idle, as it is at a barrier between dispatches.
+ * waited for; at a barrier between dispatches the memory would be idle.
  *
  * Vulkan does not promise that waiting workgroups let others run. The grid must be one that is known
  * to fit (tune_layers.c tries it out); should it not, `failed` is set after `spins` looks at the

@@ -15,7 +15,7 @@
 #include "vk.h"
 
 #define POSITION 128         /* that of a short conversation */
-#define NEARLY   1.06        /* of its time, that tiles may give */
+#define NEARLY   1.06        /* times the best, which other tiles may make up for: a guess */
 #define RUNS     6           /* of which the fastest counts */
 #define WARM_NS  1000000000u /* until clocks are up that went down meanwhile */
 #define SPINS    (1u << 15)  /* longer than any step takes */

@@ -119,8 +119,8 @@ struct vk_layers_tile {
 /* How layers.comp runs. */
 struct vk_layers_plan {
     uint32_t wg, groups; /* all groups must be on the device at once */
-    struct vk_layers_tile
-        tiles[VK_LAYERS_TILES]; /* of QKV, attention's output, gate and up, down */
+    /* Of QKV, attention's output, gate and up, down. */
+    struct vk_layers_tile tiles[VK_LAYERS_TILES];
 };
 
 /* What layers.comp is made for, and how many times it goes round. */
@@ -399,10 +399,10 @@ int vk_tune(struct backend_state *state, struct err *err);
 #define VK_CHOICES_NAME_SIZE 64
 /* The file's name: of this device and driver. */
 void vk_choices_name(const struct vkc_physical *physical, char name[static VK_CHOICES_NAME_SIZE]);
-/* Read what an earlier run measured: cache_dir may be NULL. */
 /* What of a file are choices that this device can have; the rest is left out. Needs
  * backend->device's physical only. */
 void vk_choices_read(struct backend *backend, FILE *f);
+/* Read what an earlier run measured: cache_dir may be NULL. */
 void vk_choices_load(struct backend *backend, const char *cache_dir);
 
 /* sample.c */
@@ -518,7 +518,7 @@ struct backend_state {
     struct vkc_buffer acts;
     uint64_t act_off[ACT_COUNT];
     struct vkc_buffer step; /* struct step */
-    /* attend_one.comp's: */
+    /* attend_one.comp's; the first, layers.comp's, too: */
     struct vkc_buffer part_sums;  /* f32 [tokens, n_heads, parts, row_halfs + ATTEND_PART_END] */
     struct vkc_buffer finished;   /* uint32 [tokens, n_heads], 0 between dispatches */
     struct vkc_buffer layer_rows; /* struct layer_row [n_layers] */
