@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * x += rmsnorm(y) * post; z = rmsnorm(x) * next, or its half form: the end of one half of a layer and the start of
- * the next. One workgroup per token; an invocation reads back only what it wrote itself.
+ * the next. One workgroup per token.
  */
 #version 460
 #extension GL_GOOGLE_include_directive : require
@@ -18,26 +18,31 @@ void main()
     if (token >= p.step_p.n) {
         return;
     }
-    uint vecs = p.width / 4;
-    uint first = token * vecs;
+    uint first = token * VECS;
+    vec4 y[EACH], post[EACH];
     float sum = 0.0;
-    for (uint i = gl_LocalInvocationID.x; i < vecs; i += WG) {
-        vec4 y;
-        if (p.n_parts > 0 && i >= p.first) {
-            y = sum_of_parts(p.parts, token * p.n_rows + i - p.first, p.n_parts, p.part_vecs);
-            p.y.v[first + i] = y;
-        } else {
-            y = p.y.v[first + i];
+    [[unroll]] for (uint k = 0; k < EACH; k++) {
+        uint i = vec_of(k);
+        bool exists = i < VECS;
+        x[k] = exists ? p.x.v[first + i] : vec4(0.0);
+        post[k] = exists ? p.post.v[i] : vec4(0.0);
+        w[k] = exists ? p.next.v[i] : vec4(0.0);
+        y[k] = vec4(0.0);
+        if (exists && p.n_parts > 0 && i >= p.first) {
+            y[k] = sum_of_parts(p.parts, token * p.n_rows + i - p.first, p.n_parts, p.part_vecs);
+        } else if (exists) {
+            y[k] = p.y.v[first + i];
         }
-        sum += dot(y, y);
+        sum += dot(y[k], y[k]);
     }
-    float y_scale = inversesqrt(workgroup_add(sum) / float(p.width) + p.eps);
+    float y_scale = inversesqrt(workgroup_add(sum) / float(WIDTH) + p.eps);
     sum = 0.0;
-    for (uint i = gl_LocalInvocationID.x; i < vecs; i += WG) {
-        vec4 x = p.x.v[first + i] + p.y.v[first + i] * p.post.v[i] * y_scale;
-        p.x.v[first + i] = x;
-        sum += dot(x, x);
+    [[unroll]] for (uint k = 0; k < EACH; k++) {
+        x[k] += y[k] * post[k] * y_scale;
+        sum += dot(x[k], x[k]);
+        if (vec_of(k) < VECS) {
+            p.x.v[first + vec_of(k)] = x[k];
+        }
     }
-    float x_scale = inversesqrt(workgroup_add(sum) / float(p.width) + p.eps);
-    store_normed(p.x, p.next, token, x_scale);
+    store_normed(token, inversesqrt(workgroup_add(sum) / float(WIDTH) + p.eps));
 }

@@ -5,14 +5,16 @@
  * of the cache. As many parts as there is work for are used; where there are several, the includer
  * joins them: by join_if_last(), or when they are read.
  *
- * KEY_LANES neighbouring invocations share a key, 16 bytes each at a time, and have a softmax of
- * their own; those of a workgroup are joined at its end.
+ * KEY_LANES neighbouring invocations, a team, share a key, 16 bytes each at a time, and have a softmax
+ * of their own; those of a subgroup are joined by shuffles, those of the workgroup at its end.
  *
  * The includer has said HEADS, HEAD_DIM, KEY_LANES and KEYS (at once, per KEY_LANES invocations), the
- * types FLOATS_IN of qkv and FLOATS_OUT of the result, LEAST_KEYS, who attends (ATTENDERS invocations of the
- * workgroup, whole subgroups; ATTENDER is their number or, of others, ATTENDERS or more), and keeps
- * ATTEND_FLOATS floats of shared memory: scratch(i), put_scratch(i, value), and four of them at once,
- * i being a multiple of 4.
+ * type FLOATS_IN of qkv, LEAST_KEYS, who reads the cache (ATTENDERS invocations of the workgroup, whole
+ * subgroups; ATTENDER is their number or, of others, ATTENDERS or more) and NEW_TEAM, the number of the
+ * team that has the new key. It keeps ATTEND_FLOATS floats of shared memory: scratch(i),
+ * put_scratch(i, value), and four of them at once, i being a multiple of 4; and, by put_result(), the
+ * result: four elements of a head (among those of all tokens) from dim on, of which the last may be
+ * beyond its end.
  */
 #include "rotation.glsl"
 
@@ -25,18 +27,19 @@ const uint PART = ROW + ATTEND_PART_END; /* of the scratch memory: values, their
 const uint PART_KEYS = KEYS * TEAMS > LEAST_KEYS ? KEYS * TEAMS : LEAST_KEYS;
 const float LOWEST = -3.0e38;
 
-/* In shared memory: the queries, the new key and value; the teams' values, tops and totals. */
+/* In shared memory: the queries, the new key and value; the subgroups' values, tops and totals. */
 const uint NEW_K = HEADS * ROW;
 const uint NEW_V = NEW_K + ROW;
-const uint TEAM_VALUES = NEW_V + ROW;
-const uint TEAM_TOPS = TEAM_VALUES + HEADS * TEAMS * ROW;
-const uint TEAM_TOTALS = TEAM_TOPS + HEADS * TEAMS;
-const uint ATTEND_FLOATS = TEAM_TOTALS + HEADS * TEAMS;
+const uint GROUP_VALUES = NEW_V + ROW;
+const uint GROUP_TOPS = GROUP_VALUES + HEADS * SLOTS * ROW;
+const uint GROUP_TOTALS = GROUP_TOPS + HEADS * SLOTS;
+const uint ATTEND_FLOATS = GROUP_TOTALS + HEADS * SLOTS;
 
 float scratch(uint i);
 void put_scratch(uint i, float value);
 vec4 scratch4(uint i);
 void put_scratch4(uint i, vec4 value);
+void put_result(uint head, uint dim, vec4 value);
 
 shared uint is_last;
 
@@ -47,7 +50,6 @@ struct Attention {
     U32x2 turns;
     U32x4 k, v; /* f16 [n_kv_heads, ring, ROW], read and, the same memory, written */
     U32x2W k_out, v_out;
-    FLOATS_OUT to;
     uint first_to;    /* of the token's heads, among those of all tokens */
     F32x4C parts;     /* [heads, max_parts, PART] */
     U32C finished;    /* 0 before and after */
@@ -98,7 +100,7 @@ void prepare(bool has_new)
         put_scratch(i / (ROW - HEAD_DIM) * ROW + HEAD_DIM + i % (ROW - HEAD_DIM), 0.0);
     }
     uint n_made = has_new ? HEADS + 2 : HEADS;
-    for (uint h = team; h < n_made; h += TEAMS) {
+    for (uint h = team; team < TEAMS && h < n_made; h += TEAMS) {
         bool is_value = h == HEADS + 1;
         uint head = h < HEADS ? a.first_head + h : a.n_heads + a.kv_head + (h - HEADS) * a.n_kv_heads;
         uint first = a.first_qkv + head * HEAD_DIM;
@@ -201,13 +203,13 @@ void load_new()
     }
 }
 
-/* The first `count` keys that were loaded, of which those below n exist. */
-void attend_keys(const uint count, uint first, uint n)
+/* The keys that were loaded, of which those below n exist. */
+void attend_keys(uint first, uint n)
 {
     [[unroll]] for (uint h = 0; h < HEADS; h++) {
         float score[KEYS];
         float new_top = top[h];
-        [[unroll]] for (uint j = 0; j < count; j++) {
+        [[unroll]] for (uint j = 0; j < KEYS; j++) {
             float sum = 0.0;
             [[unroll]] for (uint m = 0; m < KEY_VECS; m++) {
                 dot8(h, m, k_raw[j * KEY_VECS + m], sum);
@@ -224,7 +226,7 @@ void attend_keys(const uint count, uint first, uint n)
         [[unroll]] for (uint i = 0; i < KEY_VECS * 8; i++) {
             values[h * KEY_VECS * 8 + i] *= keep;
         }
-        [[unroll]] for (uint j = 0; j < count; j++) {
+        [[unroll]] for (uint j = 0; j < KEYS; j++) {
             float weight = first + j * TEAMS < n ? exp(score[j] - new_top) : 0.0;
             total[h] += weight;
             [[unroll]] for (uint m = 0; m < KEY_VECS; m++) {
@@ -239,7 +241,25 @@ void attend_keys(const uint count, uint first, uint n)
     }
 }
 
-/* A team's part of the keys; the new one is the last team's, which often has no other. */
+/* All teams of a subgroup have the softmax of all of them after this. */
+void join_teams()
+{
+    [[dont_unroll]] for (uint x = KEY_LANES; x < gl_SubgroupSize; x *= 2) {
+        [[unroll]] for (uint h = 0; h < HEADS; h++) {
+            float new_top = max(top[h], subgroupShuffleXor(top[h], x));
+            float keep = exp(top[h] - new_top);
+            top[h] = new_top;
+            total[h] *= keep;
+            total[h] += subgroupShuffleXor(total[h], x);
+            [[unroll]] for (uint i = h * KEY_VECS * 8; i < (h + 1) * KEY_VECS * 8; i++) {
+                values[i] *= keep;
+                values[i] += subgroupShuffleXor(values[i], x);
+            }
+        }
+    }
+}
+
+/* A team's part of the keys. */
 void attend_mine(bool has_new)
 {
     [[unroll]] for (uint h = 0; h < HEADS; h++) {
@@ -253,62 +273,84 @@ void attend_mine(bool has_new)
             }
         }
     }
-    for (uint first = 0; first < n_mine; first += KEYS * TEAMS) {
-        if (first > 0) {
-            load_keys(first + team);
+    bool wants_new = has_new && team == NEW_TEAM;
+    [[dont_unroll]] for (uint first = team; first < n_mine || wants_new; first += KEYS * TEAMS) {
+        bool is_new = first >= n_mine;
+        if (is_new) {
+            load_new();
+            wants_new = false;
+        } else if (first > team) {
+            load_keys(first);
         }
-        if (first + team < n_mine) {
-            attend_keys(KEYS, first + team, n_mine);
-        }
+        attend_keys(is_new ? 0 : first, is_new ? 1 : n_mine);
     }
-    if (has_new && team == TEAMS - 1) {
-        load_new();
-        attend_keys(1, 0, 1);
-    }
+}
+
+/* To the other subgroups, all by the same factor; by the first team of this. */
+void give_softmax()
+{
+    uint lane = gl_SubgroupInvocationID;
     [[unroll]] for (uint h = 0; h < HEADS; h++) {
+        if (lane == 0) {
+            put_scratch(GROUP_TOPS + h * SLOTS + gl_SubgroupID, top[h]);
+        }
+    }
+    barrier();
+    [[unroll]] for (uint h = 0; h < HEADS; h++) {
+        uint slot = h * SLOTS + gl_SubgroupID;
+        float best = LOWEST;
+        [[dont_unroll]] for (uint i = lane; i < gl_NumSubgroups; i += gl_SubgroupSize) {
+            best = max(best, scratch(GROUP_TOPS + h * SLOTS + i));
+        }
+        best = subgroupMax(best);
+        float factor = exp(top[h] - best);
+        top[h] = best;
         [[unroll]] for (uint i = 0; i < KEY_VECS * 8; i += 4) {
             uint dim = (i / 8 * KEY_LANES + team_lane) * 8 + i % 8, at = h * KEY_VECS * 8 + i;
-            put_scratch4(TEAM_VALUES + (h * TEAMS + team) * ROW + dim,
-                         vec4(values[at], values[at + 1], values[at + 2], values[at + 3]));
+            vec4 value = vec4(values[at], values[at + 1], values[at + 2], values[at + 3]);
+            if (lane < KEY_LANES) {
+                put_scratch4(GROUP_VALUES + slot * ROW + dim, value * factor);
+            }
         }
-        if (team_lane == 0) {
-            put_scratch(TEAM_TOPS + h * TEAMS + team, top[h]);
-            put_scratch(TEAM_TOTALS + h * TEAMS + team, total[h]);
+        if (lane == 0) {
+            put_scratch(GROUP_TOTALS + slot, total[h] * factor);
         }
     }
 }
 
-/* The teams joined: to the result if this is the only part, else to the scratch memory. */
-void join_teams()
+/* Where a head's four elements from dim on go: to the result if this is the only part, else to the
+ * scratch memory. */
+void put_head(uint h, uint dim, vec4 value, float best, float sum)
 {
-    barrier();
-    for (uint i = gl_LocalInvocationID.x; i < HEADS * ROW / 4; i += WG) {
+    uint head = a.first_to + a.first_head + h;
+    if (n_parts > 1) {
+        uint part = (head * a.max_parts + a.part) * (PART / 4);
+        a.parts.v[part + dim / 4] = value;
+        if (dim == 0) {
+            a.parts.v[part + ROW / 4] = vec4(best, sum, 0.0, 0.0);
+        }
+    } else {
+        put_result(head, dim, value / sum);
+    }
+}
+
+void join_groups()
+{
+    [[dont_unroll]] for (uint i = gl_LocalInvocationID.x; i < HEADS * (ROW / 4); i += WG) {
         uint h = i / (ROW / 4), dim = i % (ROW / 4) * 4;
-        float best = LOWEST, sum = 0.0;
-        [[unroll]] for (uint t = 0; t < TEAMS; t++) {
-            best = max(best, scratch(TEAM_TOPS + h * TEAMS + t));
-        }
+        float sum = 0.0;
         vec4 value = vec4(0.0);
-        [[unroll]] for (uint t = 0; t < TEAMS; t++) {
-            float factor = exp(scratch(TEAM_TOPS + h * TEAMS + t) - best);
-            sum += scratch(TEAM_TOTALS + h * TEAMS + t) * factor;
-            value += scratch4(TEAM_VALUES + (h * TEAMS + t) * ROW + dim) * factor;
-        }
-        uint head = a.first_to + a.first_head + h;
-        if (n_parts > 1) {
-            uint part = (head * a.max_parts + a.part) * (PART / 4);
-            a.parts.v[part + dim / 4] = value;
-            if (dim == 0) {
-                a.parts.v[part + ROW / 4] = vec4(best, sum, 0.0, 0.0);
-            }
-        } else {
-            value /= sum;
-            [[unroll]] for (uint j = 0; j < 4; j++) {
-                if (dim + j < HEAD_DIM) {
-                    a.to.v[head * HEAD_DIM + dim + j] = value[j];
-                }
+        [[unroll]] for (uint slot = h * SLOTS; slot < (h + 1) * SLOTS; slot++) {
+            if (slot - h * SLOTS < gl_NumSubgroups) {
+                sum += scratch(GROUP_TOTALS + slot);
+                value += scratch4(GROUP_VALUES + slot * ROW + dim);
             }
         }
+        float best = top[0];
+        [[unroll]] for (uint j = 1; j < HEADS; j++) {
+            best = j == h ? top[j] : best;
+        }
+        put_head(h, dim, value, best, sum);
     }
 }
 
@@ -329,12 +371,7 @@ void join_parts(uint head)
             uint part = first + s * (PART / 4);
             value += a.parts.v[part + four] * exp(a.parts.v[part + ROW / 4].x - best);
         }
-        value /= sum;
-        [[unroll]] for (uint j = 0; j < 4; j++) {
-            if (4 * four + j < HEAD_DIM) {
-                a.to.v[head * HEAD_DIM + 4 * four + j] = value[j];
-            }
-        }
+        put_result(head, 4 * four, value / sum);
     }
 }
 
@@ -370,7 +407,7 @@ bool attend_begin()
     team = ATTENDER / KEY_LANES;
     team_lane = ATTENDER % KEY_LANES;
     uint first_key = a.part * part_keys;
-    n_mine = n_keys > first_key ? min(part_keys, n_keys - first_key) : 0;
+    n_mine = n_keys > first_key && team < TEAMS ? min(part_keys, n_keys - first_key) : 0;
     load_keys(team);
     return a.part < n_parts;
 }
@@ -391,8 +428,9 @@ void attend()
     if (has_new && a.first_head % (a.n_heads / a.n_kv_heads) == 0) {
         store_new();
     }
-    if (team < TEAMS) {
-        attend_mine(has_new);
-    }
+    attend_mine(has_new);
     join_teams();
+    give_softmax();
+    barrier();
+    join_groups();
 }

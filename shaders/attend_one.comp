@@ -6,8 +6,10 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
+#extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_KHR_shader_subgroup_shuffle : require
 #include "common.glsl"
+#include "half.glsl"
 
 layout(constant_id = SPEC_HEADS) const uint HEADS = 1;
 layout(constant_id = SPEC_HEAD_DIM) const uint HEAD_DIM = 64;
@@ -19,10 +21,10 @@ PUSH(ATTEND_ONE_FIELDS);
 #include "timeline.glsl"
 
 #define FLOATS_IN  F32R
-#define FLOATS_OUT F32
-#define LEAST_KEYS 64
+#define LEAST_KEYS 128
 #define ATTENDER   (gl_SubgroupID * gl_SubgroupSize + gl_SubgroupInvocationID)
 #define ATTENDERS  WG
+#define NEW_TEAM   (TEAMS - 1) /* which often has no other key */
 #include "attend.glsl"
 
 shared vec4 memory[(ATTEND_FLOATS + 3) / 4];
@@ -47,6 +49,27 @@ void put_scratch4(uint i, vec4 value)
     memory[i / 4] = value;
 }
 
+bool as_half()
+{
+    return (p.half_.x | p.half_.y) != 0;
+}
+
+void put_result(uint head, uint dim, vec4 value)
+{
+    uint at = head * HEAD_DIM + dim;
+    if (as_half()) { /* HEAD_DIM is a multiple of 4 */
+        if (dim < HEAD_DIM) {
+            U32x2W(p.half_).v[at / 4] = half_of_four(value, 1.0);
+        }
+        return;
+    }
+    [[unroll]] for (uint j = 0; j < 4; j++) {
+        if (dim + j < HEAD_DIM) {
+            p.att.v[at + j] = value[j];
+        }
+    }
+}
+
 void main()
 {
     uint token = gl_WorkGroupID.z;
@@ -61,9 +84,8 @@ void main()
     a.turns = p.turns;
     a.k = MANY != 0 ? U32x4(timeline.kv.k) : p.k;
     a.v = MANY != 0 ? U32x4(timeline.kv.v) : p.v;
-    a.k_out = MANY != 0 ? U32x2W(timeline.kv.k) : p.k_out;
-    a.v_out = MANY != 0 ? U32x2W(timeline.kv.v) : p.v_out;
-    a.to = p.att;
+    a.k_out = U32x2W(uvec2(a.k));
+    a.v_out = U32x2W(uvec2(a.v));
     a.first_to = token * p.n_heads;
     a.parts = p.parts;
     a.finished = p.finished;
@@ -79,6 +101,9 @@ void main()
     a.window = p.window;
     a.eps = p.eps;
     a.query_scale = p.query_scale;
+    if (as_half() && gl_WorkGroupID.x == 0 && gl_WorkGroupID.y == 0) {
+        store_power(p.power, token, 0);
+    }
     if (attend_begin()) {
         attend_more();
         attend();

@@ -52,11 +52,11 @@ float workgroup_add(float value)
     }
     barrier();
     value = 0.0;
-    for (uint i = 0; i < gl_NumSubgroups; i++) {
+    for (uint i = gl_SubgroupInvocationID; i < gl_NumSubgroups; i += gl_SubgroupSize) {
         value += reduce_slots[i];
     }
     barrier(); /* before the next reduction writes the slots */
-    return value;
+    return subgroupAdd(value);
 }
 
 float workgroup_max(float value)
@@ -70,9 +70,9 @@ float workgroup_max(float value)
     }
     barrier();
     value = reduce_slots[0];
-    for (uint i = 1; i < gl_NumSubgroups; i++) {
+    for (uint i = gl_SubgroupInvocationID; i < gl_NumSubgroups; i += gl_SubgroupSize) {
         value = max(value, reduce_slots[i]);
     }
     barrier();
-    return value;
+    return subgroupMax(value);
 }

@@ -7,16 +7,15 @@
  * stored while others still multiply. Workgroups of the same rows are neighbours in the grid, so
  * that all but the first of them find the weights in a cache.
  *
- * Within a run of four along K, elements 1 and 2 have changed places in x and in the tile of w (int4
- * weights come out of their words that way for free); a sum does not care. The includer says how
- * many MATS a subgroup makes of rows and of tokens.
+ * Within a run of four along K, elements 1 and 2 have changed places in x and in the tile of w, as
+ * half_weights.glsl says. The includer says how many MATS a subgroup makes of rows and of tokens.
  */
 #extension GL_EXT_control_flow_attributes : require
-#extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
 #extension GL_KHR_memory_scope_semantics : require
 #extension GL_KHR_cooperative_matrix : require
 #include "common.glsl"
 #include "weights.glsl"
+#include "half_weights.glsl"
 
 layout(constant_id = SPEC_GEMM_COLS) const uint COLS = 256;
 layout(constant_id = SPEC_TILE_ROWS) const uint TILE_ROWS = 128;
@@ -70,26 +69,6 @@ void load(uint s)
         uint token = min(first_token + at / X_CHUNKS, n_tokens - 1);
         x_raw[i] = p.x.v[token * (COLS / 8) + s * X_CHUNKS + at % X_CHUNKS];
     }
-}
-
-uint scaled(f16vec2 q, f16vec2 affine)
-{
-    return packFloat2x16(AFFINE != 0 ? q * affine.x + affine.y : q * affine.x);
-}
-
-/* Two nibbles of a word, 16 bits apart, as what they stand for: 1024 + q is 0x6400 | q in f16, */
-uint low(uint word, f16vec2 affine)
-{
-    f16vec2 q = unpackFloat2x16((word & 0x000f000fu) | 0x64006400u) - float16_t(AFFINE != 0 ? 1024.0 : 1032.0);
-    return scaled(q, affine);
-}
-
-/* and 1024 + 16 q is 0x6400 | q << 4: exact, and without a shift. */
-uint high(uint word, f16vec2 affine)
-{
-    f16vec2 q = unpackFloat2x16((word & 0x00f000f0u) | 0x64006400u) * float16_t(0.0625) -
-                float16_t(AFFINE != 0 ? 64.0 : 72.0);
-    return scaled(q, affine);
 }
 
 /* Four elements, 1 and 2 swapped. */

@@ -19,6 +19,7 @@
 #include "gelu.glsl"
 
 layout(constant_id = SPEC_COLS) const uint the_COLS = 256;
+const uint the_QUADS = 1;
 layout(constant_id = SPEC_LANES) const uint the_LANES = 8;
 layout(constant_id = SPEC_GEMV_ROWS) const uint the_ROWS = 2;
 layout(constant_id = SPEC_UNROLL) const uint the_UNROLL = 1;
@@ -29,10 +30,11 @@ PUSH(GEMV_FIELDS);
 
 #define INPUT(name)  the_##name
 #define MATRIX(name) one_##name
-#define FIRST_FOUR   (PROLOGUE == GEMV_LAST ? (p.step_p.n - 1) * the_FOURS : 0)
+#define FIRST_FOUR   (PROLOGUE == GEMV_LAST ? (p.step_p.n - 1) * the_CHUNKS : 0)
 #define WRITES_X     (gl_WorkGroupID.x == 0)
 #define HAS_Y        true
 #define NORM_LATER   true
+#define AHEAD        6
 #define VEC4S_IN     F32x4R
 #define VEC4S_OUT    F32x4
 #define FLOATS_OUT   F32
@@ -46,11 +48,11 @@ vec4 the_four_of(Input from, uint i)
     return from.x.v[FIRST_FOUR + i];
 }
 
-void the_put_block(uint block, uint word, uint high, uint low, float scale, int sum)
+void the_put_block(uint block, uint word, uvec2 high, uvec2 low, float scale, int sum)
 {
-    uint at = word / 4 * the_BLOCKS + block;
-    xq[at][word % 4] = high;
-    xq[at + PLANES * the_BLOCKS][word % 4] = low;
+    uint at = word / 4 * the_BLOCKS + block, first = word % 4;
+    xq[at][first] = high.x;
+    xq[at + PLANES * the_BLOCKS][first] = low.x;
     if (word == 0) {
         xmeta[block] = uvec2(floatBitsToUint(scale), uint(sum));
     }

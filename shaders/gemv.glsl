@@ -2,8 +2,8 @@
 /*
  * y = w z for one token and an int4 or int8 matrix, with z as prologue.glsl leaves it in shared
  * memory. A row is read by LANES neighbouring invocations, ROWS rows at once (they divide the rows),
- * UNROLL blocks of each: so many loads are under way, each used is replaced by the one that is needed
- * that much later. A workgroup goes on to rows further down; with NEAR, its rows are neighbours, else
+ * UNROLL blocks of each: so many loads are under way, each is replaced, before it is used, by the one
+ * that is needed that much later. A workgroup goes on to rows further down; with NEAR, its rows are neighbours, else
  * those of other workgroups lie in between.
  *
  * Included once for each matrix, with MATRIX(name) giving its names. The includer has said
@@ -26,6 +26,9 @@
 #define raw           MATRIX(raw)
 #define scale         MATRIX(scale)
 #define bias          MATRIX(bias)
+#define now           MATRIX(now)
+#define scale_now     MATRIX(scale_now)
+#define bias_now      MATRIX(bias_now)
 #define acc           MATRIX(acc)
 #define WHOLE_WORDS   MATRIX(WHOLE_WORDS)
 #define first_block   MATRIX(first_block)
@@ -35,6 +38,7 @@
 #define near_rows     MATRIX(near_rows)
 #define end_unit      MATRIX(end_unit)
 #define first_unit    MATRIX(first_unit)
+#define take          MATRIX(take)
 #define use           MATRIX(use)
 #define gemv_begin    MATRIX(gemv_begin)
 #define gemv          MATRIX(gemv)
@@ -45,12 +49,6 @@ struct Matrix {
     uvec2 data, scales, biases; /* addresses */
     uint units;                 /* rows of the result */
 };
-
-uvec2 advance(uvec2 address, uint bytes)
-{
-    uint carry, low = uaddCarry(address.x, bytes, carry);
-    return uvec2(low, address.y + carry);
-}
 
 uvec4 block_x[4]; /* high planes, low planes */
 
@@ -78,10 +76,10 @@ const uint LOADS = MATS * ROWS * UNROLL;
 const uint STEPS = (BLOCKS + LANES * UNROLL - 1) / (LANES * UNROLL);
 const bool EVEN = BLOCKS % (LANES * UNROLL) == 0;
 
-/* Raw weights and the words that hold their scales and biases, in use or under way. Globals, because
- * glslc's optimizer cannot copy arrays of specialized sizes. */
-uvec4 raw[LOADS];
-uint scale[LOADS], bias[LOADS];
+/* Raw weights and the words that hold their scales and biases, under way, and of a block of each row
+ * in use. Globals, because glslc's optimizer cannot copy arrays of specialized sizes. */
+uvec4 raw[LOADS], now[ROWS * MATS];
+uint scale[LOADS], bias[LOADS], scale_now[ROWS * MATS], bias_now[ROWS * MATS];
 float acc[ROWS * MATS];
 
 /* Scales in words of two: neighbouring blocks of an invocation, and rows, lie whole words apart. */
@@ -132,6 +130,17 @@ void load(Matrix w, uint unit, uint s, uint u)
     }
 }
 
+void take(uint u)
+{
+    [[unroll]] for (uint r = 0; r < ROWS * MATS; r++) {
+        uint at = u * ROWS * MATS + r;
+        now[r] = raw[at];
+        scale_now[r] = scale[at];
+        bias_now[r] = bias[at];
+    }
+}
+
+/* What was taken: blocks u of step s. */
 void use(Matrix w, uint unit, uint s, uint u)
 {
     uint block = first_block(s) + u * LANES;
@@ -143,11 +152,11 @@ void use(Matrix w, uint unit, uint s, uint u)
             block_x[i] = z_bytes(i * BLOCKS + block);
         }
         [[unroll]] for (uint r = 0; r < ROWS * MATS; r++) {
-            uint row = unit + r % MATS * w.units, at = u * ROWS * MATS + r;
-            int d = block_dot(raw[at]);
-            float w_scale = half_in(scale[at], row, s, r, u);
+            uint row = unit + r % MATS * w.units;
+            int d = block_dot(now[r]);
+            float w_scale = half_in(scale_now[r], row, s, r, u);
             if (AFFINE != 0) {
-                acc[r] += x_scale * (w_scale * float(d) + half_in(bias[at], row, s, r, u) * float(x_sum));
+                acc[r] += x_scale * (w_scale * float(d) + half_in(bias_now[r], row, s, r, u) * float(x_sum));
             } else {
                 d -= TYPE == WEIGHT_Q4 ? 8 * x_sum : 0;
                 acc[r] += w_scale * (x_scale * float(d));
@@ -207,10 +216,11 @@ void gemv(Matrix w, float factor, FLOATS_OUT to)
             uint next_unit = is_last ? unit + stride : unit, next_s = is_last ? 0 : s + 1;
             bool goes_on = next_unit < end;
             [[unroll]] for (uint u = 0; u < UNROLL; u++) {
-                use(w, unit, s, u);
+                take(u);
                 if (goes_on) {
                     load(w, next_unit, next_s, u);
                 }
+                use(w, unit, s, u);
             }
         }
         [[unroll]] for (uint r = 0; r < ROWS * MATS; r++) {
@@ -241,6 +251,9 @@ void gemv(Matrix w, float factor, FLOATS_OUT to)
 #undef raw
 #undef scale
 #undef bias
+#undef now
+#undef scale_now
+#undef bias_now
 #undef acc
 #undef WHOLE_WORDS
 #undef first_block
@@ -250,6 +263,7 @@ void gemv(Matrix w, float factor, FLOATS_OUT to)
 #undef near_rows
 #undef end_unit
 #undef first_unit
+#undef take
 #undef use
 #undef gemv_begin
 #undef gemv

@@ -42,7 +42,9 @@ layout(constant_id = SPEC_LAYERS_LOOKERS) const uint LOOKERS = 8;
 layout(constant_id = SPEC_LAYERS_DIM) const uint HEAD_DIM = 64;
 layout(constant_id = SPEC_LAYERS_LANES) const uint KEY_LANES = 8;
 layout(constant_id = SPEC_LAYERS_N_HEADS) const uint N_HEADS = 1;
+layout(constant_id = SPEC_LAYERS_AHEAD) const uint AHEAD = 6;
 const uint heads_COLS = N_HEADS * HEAD_DIM;
+const uint hidden_QUADS = 1, heads_QUADS = 1, ffn_QUADS = 2;
 const uint KEYS = LAYERS_KEYS;
 const uint HEADS = 1; /* of a task of attention */
 
@@ -79,8 +81,9 @@ bool has_y; /* false before the first layer */
 /* Of the lookers, very large. */
 #define WORKER     (me - LOOKERS)
 #define WORKERS    (WG - LOOKERS)
-#define ATTENDER   WORKER
+#define ATTENDER   (me < LOOKERS ? WORKERS + me : WORKER)
 #define ATTENDERS  WORKERS
+#define NEW_TEAM   TEAMS /* of the lookers */
 #define LEAST_KEYS 1
 #include "attend.glsl"
 
@@ -113,11 +116,20 @@ void put_scratch4(uint i, vec4 value)
     pool[i / 4] = floatBitsToUint(value);
 }
 
-void keep_block(uint n_blocks, uint block, uint word, uint high, uint low, float scale, int sum)
+void put_result(uint head, uint dim, vec4 value)
 {
-    uint at = word / 4 * n_blocks + block;
-    pool[at][word % 4] = high;
-    pool[at + PLANES * n_blocks][word % 4] = low;
+    if (dim < HEAD_DIM) { /* a multiple of 4 */
+        ACT4(p.att).v[(head * HEAD_DIM + dim) / 4] = value;
+    }
+}
+
+void keep_block(const uint quads, uint n_blocks, uint block, uint word, uvec2 high, uvec2 low, float scale, int sum)
+{
+    uint at = word / 4 * n_blocks + block, first = word % 4;
+    [[unroll]] for (uint i = 0; i < quads; i++) {
+        pool[at][first + i] = high[i];
+        pool[at + PLANES * n_blocks][first + i] = low[i];
+    }
     if (word == 0) {
         xmeta[block] = uvec2(floatBitsToUint(scale), uint(sum));
     }
@@ -133,55 +145,72 @@ vec4 ffn_four_of(Input from, uint i)
     return from.x.v[i];
 }
 
-/* What a head attended to: all parts of it, four at once. */
 vec4 heads_four_of(Input from, uint i)
 {
+    return from.x.v[i];
+}
+
+void hidden_put_block(uint block, uint word, uvec2 high, uvec2 low, float scale, int sum)
+{
+    keep_block(hidden_QUADS, hidden_BLOCKS, block, word, high, low, scale, sum);
+}
+
+void heads_put_block(uint block, uint word, uvec2 high, uvec2 low, float scale, int sum)
+{
+    keep_block(heads_QUADS, heads_BLOCKS, block, word, high, low, scale, sum);
+}
+
+void ffn_put_block(uint block, uint word, uvec2 high, uvec2 low, float scale, int sum)
+{
+    keep_block(ffn_QUADS, ffn_BLOCKS, block, word, high, low, scale, sum);
+}
+
+/* What the heads attended to: where there are several parts, joined, some of them at once. */
+void make_heads(Input from)
+{
     if (n_parts == 1) {
-        return from.x.v[i];
+        heads_make_plain(from);
+        return;
     }
-    const uint at_once = 4;
-    uint head = i / (HEAD_DIM / 4), dim = i % (HEAD_DIM / 4);
-    vec4 sum = vec4(0.0);
-    float best = LOWEST, total = 0.0;
+    const uint mine = heads_MINE, at_once = mine < AHEAD ? AHEAD / mine : 1;
+    vec4 sum[mine];
+    float best[mine], total[mine];
+    [[unroll]] for (uint j = 0; j < mine; j++) {
+        sum[j] = vec4(0.0);
+        best[j] = LOWEST;
+        total[j] = 0.0;
+    }
     [[dont_unroll]] for (uint first = 0; first < n_parts; first += at_once) {
-        vec4 value[at_once];
-        vec2 end[at_once]; /* highest score and total */
-        [[unroll]] for (uint j = 0; j < at_once; j++) {
-            uint at = (head * p.max_parts + first + j) * (PART / 4);
-            bool exists = first + j < n_parts;
-            value[j] = exists ? p.parts.v[at + dim] : vec4(0.0);
-            end[j] = exists ? p.parts.v[at + ROW / 4].xy : vec2(LOWEST, 0.0);
+        vec4 value[mine * at_once];
+        vec2 end[mine * at_once]; /* highest score and total */
+        [[unroll]] for (uint q = 0; q < mine * at_once; q++) {
+            uint i = q / at_once * WG + me, part = first + q % at_once;
+            uint head = i / (HEAD_DIM / 4), four = i % (HEAD_DIM / 4);
+            uint at = (head * p.max_parts + part) * (PART / 4);
+            bool exists = i < heads_CHUNKS && part < n_parts;
+            value[q] = exists ? p.parts.v[at + four] : vec4(0.0);
+            end[q] = exists ? p.parts.v[at + ROW / 4].xy : vec2(LOWEST, 0.0);
         }
-        float new_best = best;
-        [[unroll]] for (uint j = 0; j < at_once; j++) {
-            new_best = max(new_best, end[j].x);
-        }
-        float keep = exp(best - new_best);
-        sum *= keep;
-        total *= keep;
-        best = new_best;
-        [[unroll]] for (uint j = 0; j < at_once; j++) {
-            float weight = exp(end[j].x - best);
-            sum += weight * value[j];
-            total += weight * end[j].y;
+        [[unroll]] for (uint j = 0; j < mine; j++) {
+            float new_best = best[j];
+            [[unroll]] for (uint q = j * at_once; q < (j + 1) * at_once; q++) {
+                new_best = max(new_best, end[q].x);
+            }
+            float keep = exp(best[j] - new_best);
+            sum[j] *= keep;
+            total[j] *= keep;
+            best[j] = new_best;
+            [[unroll]] for (uint q = j * at_once; q < (j + 1) * at_once; q++) {
+                float weight = exp(end[q].x - new_best);
+                sum[j] += weight * value[q];
+                total[j] += weight * end[q].y;
+            }
         }
     }
-    return sum / total;
-}
-
-void hidden_put_block(uint block, uint word, uint high, uint low, float scale, int sum)
-{
-    keep_block(hidden_BLOCKS, block, word, high, low, scale, sum);
-}
-
-void heads_put_block(uint block, uint word, uint high, uint low, float scale, int sum)
-{
-    keep_block(heads_BLOCKS, block, word, high, low, scale, sum);
-}
-
-void ffn_put_block(uint block, uint word, uint high, uint low, float scale, int sum)
-{
-    keep_block(ffn_BLOCKS, block, word, high, low, scale, sum);
+    [[unroll]] for (uint j = 0; j < mine; j++) {
+        uint i = j * WG + me;
+        heads_put(i, i < heads_CHUNKS ? sum[j] / total[j] : vec4(0.0), vec4(0.0));
+    }
 }
 
 /* --- the matrices --- */
@@ -241,8 +270,8 @@ Matrix matrix(uint l, uint at, uint units)
 /*
  * --- waiting for each other ---
  *
- * A subgroup does only this: a fence waits for what its invocation has asked memory for, and theirs
- * would be the next weights.
+ * By a subgroup that asks for no weights and no keys of the cache: a fence waits for what its
+ * invocation has asked memory for.
  */
 
 uint n_arrivals; /* of all workgroups, until now */
@@ -308,7 +337,6 @@ bool attend_task(uint l, uint i)
     a.v = U32x4(address_of(l, LAYER_V));
     a.k_out = U32x2W(address_of(l, LAYER_K));
     a.v_out = U32x2W(address_of(l, LAYER_V));
-    a.to = p.att;
     a.first_to = 0;
     a.parts = p.parts;
     a.n_heads = N_HEADS;
@@ -354,35 +382,44 @@ void main()
     load_row(0);
     keep_row(0);
     barrier();
-    qkv_begin(0);
-    for (uint l = 0;;) {
+    /* Written so that each step is in the program once: it is long, and fetching it takes time. */
+    [[dont_unroll]] for (uint l = 0;; l++) {
+        if (l > 0) {
+            arrive();
+        }
+        qkv_begin(l);
+        if (l > 0) {
+            wait();
+        }
         hidden_make_normed(qkv_input(l));
         barrier();
         qkv_gemv(qkv_of(l), hidden_norm_factor(1, p.eps), p.qkv);
 
         load_row(l + 1);
         uint task = gl_WorkGroupID.x;
-        bool attends = attend_task(l, task);
-        arrive();
-        attend_more();
-        Matrix attn_out = matrix(l, LAYER_ATTN_OUT, hidden_COLS);
-        wait();
-        while (task < N_HEADS * p.max_parts) {
+        [[dont_unroll]] do {
+            bool is_first = task < gl_NumWorkGroups.x, attends = attend_task(l, task);
+            if (is_first) {
+                arrive();
+            }
+            attend_more();
+            if (is_first) {
+                wait();
+            }
             if (attends) {
                 attend();
             }
             task += gl_NumWorkGroups.x;
-            attends = task < N_HEADS * p.max_parts && attend_task(l, task);
-            attend_more();
-        }
+        } while (task < N_HEADS * p.max_parts);
 
         arrive();
+        Matrix attn_out = matrix(l, LAYER_ATTN_OUT, hidden_COLS);
         out_gemv_begin(attn_out);
         Matrix gate_up = matrix(l, LAYER_GATE_UP, ffn_COLS);
         wait();
         Input from = Input(ACT4(p.att), p.y, F32x4R(address_of(l, LAYER_POST_ATTN_NORM)),
                            F32x4R(address_of(l, LAYER_PRE_FFN_NORM)), p.x, p.eps);
-        heads_make_plain(from);
+        make_heads(from);
         keep_row(l + 1);
         barrier();
         out_gemv(attn_out, 1.0, ACT1(p.y));
@@ -405,13 +442,9 @@ void main()
         ffn_make_plain(from);
         barrier();
         down_gemv(down, 1.0, ACT1(p.y));
-
-        if (++l == p.n_layers) {
+        if (l + 1 == p.n_layers) {
             break;
         }
-        arrive();
-        qkv_begin(l);
-        wait();
     }
     leave();
 }

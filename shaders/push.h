@@ -58,12 +58,22 @@
 #define SPEC_MAT_N       10 /* tokens */
 #define SPEC_MAT_K       11
 #define SPEC_BUFFERS     12 /* tiles in shared memory: 1, or 2 in turn */
+#define SPEC_WARPS_K     13 /* gemm_few: subgroups that share rows */
+#define SPEC_ORDER       14 /* gemm_direct: of a matrix's elements, see matrix_order.comp */
 #define GEMM_MATS        4  /* a subgroup makes so many times so many cooperative matrices */
 #define GEMM_SMALL_MATS  2
+#define GEMM_FEW_MATS    2 /* in gemm_few, of rows */
+#define GEMM_FEW_BLOCKS  4 /* of a row that a subgroup of it loads at once */
+#define ORDER_LOWER      1 /* of two bits for each two elements: they lie in the lower half, */
+#define ORDER_ODD        2 /* in the second half of the columns */
+#define ORDER_USUAL      0xe4
 #define POWER_COPIES     16 /* of a token's scale, so that it can be loaded as a matrix's column */
 
 /* geglu_half */
 #define SPEC_FFN 2
+
+/* rmsnorm, add_norm: of a token's row */
+#define SPEC_WIDTH 2
 
 /* rope_store, attention */
 #define SPEC_MANY 2 /* 1: each token is of a timeline of its own: step's rows */
@@ -78,16 +88,18 @@
 
 /* layers: the tiles of its four matrices, each SPEC_LANES, SPEC_GEMV_ROWS, SPEC_UNROLL and, as
  * gemv.glsl says, NEAR */
-#define SPEC_QKV_TILE       5
-#define SPEC_OUT_TILE       9
-#define SPEC_GATE_TILE      13
-#define SPEC_DOWN_TILE      17
-#define SPEC_LAYERS_HIDDEN  21
-#define SPEC_LAYERS_FFN     22
-#define SPEC_LAYERS_LOOKERS 23 /* invocations that only wait for the others: a subgroup */
+#define SPEC_QKV_TILE      5
+#define SPEC_OUT_TILE      9
+#define SPEC_GATE_TILE     13
+#define SPEC_DOWN_TILE     17
+#define SPEC_LAYERS_HIDDEN 21
+#define SPEC_LAYERS_FFN    22
+#define SPEC_LAYERS_LOOKERS \
+    23 /* invocations that wait for the others, and read no weights: a subgroup */
 #define SPEC_LAYERS_DIM     24
 #define SPEC_LAYERS_LANES   25 /* invocations per key */
 #define SPEC_LAYERS_N_HEADS 26 /* of the model */
+#define SPEC_LAYERS_AHEAD   27 /* of an input: fours of an invocation under way at once */
 #define LAYERS_KEYS         4  /* as SPEC_KEYS */
 
 /* sample_*: a token is drawn from each row of logits (y of the grid) */
@@ -195,6 +207,9 @@
     ADDR(Step) step_p; \
     UINT units;
 
+/* The elements of a matrix, of which each is the number, that each of 32 invocations has: [8]. */
+#define MATRIX_ORDER_FIELDS ADDR(U32W) out_;
+
 /* half[t] = f16 of x[t] * 2^-e, power[t][POWER_COPIES] = 2^e: the half form, see half.glsl. */
 #define TO_HALF_FIELDS  \
     ADDR(F32x4R) x;     \
@@ -248,7 +263,6 @@
     ADDR(U32x2W) half_; \
     ADDR(F32) power;    \
     ADDR(Step) step_p;  \
-    UINT width;         \
     FLOAT eps;          \
     UINT as_half;
 
@@ -262,7 +276,7 @@
  * in parts, as SUM_PARTS_FIELDS has them. */
 #define ADD_NORM_FIELDS \
     ADDR(F32x4) x;      \
-    ADDR(F32x4) y;      \
+    ADDR(F32x4R) y;     \
     ADDR(F32x4R) parts; \
     ADDR(F32x4R) post;  \
     ADDR(F32x4R) next;  \
@@ -319,7 +333,8 @@
 
 /* qkv: of one token, or of as many as z of the grid. k and v as above, to be read and written.
  * parts: f32 [n, n_heads, parts, row_halfs + ATTEND_PART_END], parts: y of the grid; finished: 0
- * for each x of the grid and token, and 0 again after. */
+ * for each x of the grid and token, and 0 again after. half_ not 0: the result's half form, which
+ * needs no power (values are f16), and its powers. */
 #define ATTEND_ONE_FIELDS \
     ADDR(F32R) qkv;       \
     ADDR(F32R) q_norm;    \
@@ -327,9 +342,9 @@
     ADDR(U32x2) turns;    \
     ADDR(U32x4) k;        \
     ADDR(U32x4) v;        \
-    ADDR(U32x2W) k_out;   \
-    ADDR(U32x2W) v_out;   \
     ADDR(F32) att;        \
+    RAW_ADDR half_;       \
+    ADDR(F32) power;      \
     ADDR(F32x4C) parts;   \
     ADDR(U32C) finished;  \
     ADDR(Step) step_p;    \
@@ -425,8 +440,8 @@
     UINT reserved;
 
 /* ring [rows, SAMPLE_RING]: the token of a step, or SAMPLE_NONE, is at step % SAMPLE_RING. The
- * token also goes to next_id[row * next_stride], and next_pos[row * next_stride] is advanced by
- * one. seen: bitmap [rows, vocab]. */
+ * token also goes to next_id[row], and next_pos[row * pos_stride] is advanced by one. seen: bitmap
+ * [rows, vocab]. */
 #define SAMPLE_FIELDS      \
     ADDR(F32R) logits;     \
     ADDR(SampleRows) rows; \
@@ -435,7 +450,7 @@
     ADDR(U32W) ring;       \
     ADDR(U32W) next_id;    \
     ADDR(U32C) next_pos;   \
-    UINT next_stride;      \
+    UINT pos_stride;       \
     UINT vocab;            \
     UINT is_last;          \
     UINT level;            \
@@ -462,6 +477,9 @@ struct push_few {
 };
 struct push_to_half {
     TO_HALF_FIELDS
+};
+struct push_matrix_order {
+    MATRIX_ORDER_FIELDS
 };
 struct push_gemm {
     GEMM_FIELDS

@@ -8,15 +8,17 @@
 #include "weights.glsl"
 
 layout(constant_id = SPEC_COLS) const uint the_COLS = 256;
+const uint the_QUADS = 1;
 layout(constant_id = SPEC_PROLOGUE) const uint PROLOGUE = GEMV_PLAIN;
 
 PUSH(QUANTIZE_FIELDS);
 
 #define INPUT(name) the_##name
-#define FIRST_FOUR  (gl_WorkGroupID.x * the_FOURS)
+#define FIRST_FOUR  (gl_WorkGroupID.x * the_CHUNKS)
 #define WRITES_X    true
 #define HAS_Y       true
 #define NORM_LATER  false
+#define AHEAD        6
 #define VEC4S_IN    F32x4R
 #define VEC4S_OUT   F32x4
 #include "prologue.glsl"
@@ -26,11 +28,11 @@ vec4 the_four_of(Input from, uint i)
     return from.x.v[FIRST_FOUR + i];
 }
 
-void the_put_block(uint block, uint word, uint high, uint low, float scale, int sum)
+void the_put_block(uint block, uint word, uvec2 high, uvec2 low, float scale, int sum)
 {
     uint at = gl_WorkGroupID.x * 2 * PLANES * the_BLOCKS + word / 4 * the_BLOCKS + block;
-    p.xq.v[4 * at + word % 4] = high;
-    p.xq.v[4 * (at + PLANES * the_BLOCKS) + word % 4] = low;
+    p.xq.v[4 * at + word % 4] = high.x;
+    p.xq.v[4 * (at + PLANES * the_BLOCKS) + word % 4] = low.x;
     if (word == 0) {
         p.meta.v[gl_WorkGroupID.x * the_BLOCKS + block] = uvec2(floatBitsToUint(scale), uint(sum));
     }

@@ -14,13 +14,12 @@ void main()
     if (token >= p.step_p.n) {
         return;
     }
-    uint vecs = p.width / 4;
-    uint first = token * vecs;
     float sum = 0.0;
-    for (uint i = gl_LocalInvocationID.x; i < vecs; i += WG) {
-        vec4 x = p.x.v[first + i];
-        sum += dot(x, x);
+    [[unroll]] for (uint k = 0; k < EACH; k++) {
+        uint i = vec_of(k);
+        x[k] = i < VECS ? p.x.v[token * VECS + i] : vec4(0.0);
+        w[k] = i < VECS ? p.w.v[i] : vec4(0.0);
+        sum += dot(x[k], x[k]);
     }
-    float scale = inversesqrt(workgroup_add(sum) / float(p.width) + p.eps);
-    store_normed(p.x, p.w, token, scale);
+    store_normed(token, inversesqrt(workgroup_add(sum) / float(WIDTH) + p.eps));
 }

@@ -125,9 +125,10 @@ float logit_of(uint key)
     return uintBitsToFloat((key & 0x80000000u) != 0 ? key & 0x7fffffffu : ~key);
 }
 
-uint key_at(uint id)
+/* Of a token with this logit, as it is sampled. */
+uint key_from(uint id, float raw)
 {
-    precise float logit = p.logits.v[row_first + id];
+    precise float logit = raw;
     if (how.has_adjust != 0) {
         logit += how.adjust.v[id];
     }
@@ -136,6 +137,11 @@ uint key_at(uint id)
         logit *= logit > 0.0 ? how.inverse : how.penalty;
     }
     return key_of(logit);
+}
+
+uint key_at(uint id)
+{
+    return key_from(id, p.logits.v[row_first + id]);
 }
 
 /* floor(exp((logit - top) * rate) * 2^44) */
@@ -199,8 +205,8 @@ void emit(uint id)
 {
     p.ring.v[row * SAMPLE_RING + how.step % SAMPLE_RING] = id;
     p.rows.v[row].step = how.step + 1;
-    p.next_id.v[row * p.next_stride] = id == SAMPLE_NONE ? 0 : id;
-    p.next_pos.v[row * p.next_stride] += 1;
+    p.next_id.v[row] = id == SAMPLE_NONE ? 0 : id;
+    p.next_pos.v[row * p.pos_stride] += 1;
     if (how.penalty != 1.0 && id != SAMPLE_NONE) {
         p.seen.v[row * ((p.vocab + 31) / 32) + id / 32] |= 1u << (id % 32);
     }

@@ -2,6 +2,7 @@
 /* The best token of each row; if nothing else is wanted (is_last), it is the one. */
 #version 460
 #extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
 #include "common.glsl"
 #include "sample.glsl"
 
@@ -11,26 +12,44 @@ uvec2 better(uvec2 a, uvec2 b)
     return a.x > b.x || (a.x == b.x && a.y < b.y) ? a : b;
 }
 
+uvec2 subgroup_best(uvec2 mine)
+{
+    uint key = subgroupMax(mine.x);
+    return uvec2(key, subgroupMin(mine.x == key ? mine.y : SAMPLE_NONE));
+}
+
 uvec2 workgroup_best(uvec2 mine)
 {
+    mine = subgroup_best(mine);
     barrier();
-    scan[tid] = mine;
-    for (uint n = WG / 2; n > 0; n /= 2) {
-        barrier();
-        if (tid < n) {
-            scan[tid] = better(scan[tid], scan[tid + n]);
-        }
+    if (subgroupElect()) {
+        scan[gl_SubgroupID] = mine;
     }
     barrier();
-    return scan[0];
+    mine = uvec2(0, SAMPLE_NONE);
+    for (uint i = gl_SubgroupInvocationID; i < gl_NumSubgroups; i += gl_SubgroupSize) {
+        mine = better(mine, scan[i]);
+    }
+    return subgroup_best(mine);
 }
 
 void main()
 {
     start();
     uvec2 best = uvec2(0, SAMPLE_NONE);
-    for (uint id = slice_begin + tid; id < slice_end; id += WG) {
-        best = better(best, uvec2(key_at(id), id));
+    const uint at_once = 8; /* are read before the first is used */
+    for (uint first = slice_begin + tid; first < slice_end; first += at_once * WG) {
+        float logits[at_once];
+        [[unroll]] for (uint j = 0; j < at_once; j++) {
+            uint id = first + j * WG;
+            logits[j] = id < slice_end ? p.logits.v[row_first + id] : 0.0;
+        }
+        [[unroll]] for (uint j = 0; j < at_once; j++) {
+            uint id = first + j * WG;
+            if (id < slice_end) {
+                best = better(best, uvec2(key_from(id, logits[j]), id));
+            }
+        }
     }
     best = workgroup_best(best);
     uint parts = work_first + WORK_PARTS;

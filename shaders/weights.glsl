@@ -79,3 +79,9 @@ vec4 unpack(uvec4 raw, vec2 affine, uint i)
     }
     return uintBitsToFloat(uvec4(pairs.x << 16, pairs.x & 0xffff0000u, pairs.y << 16, pairs.y & 0xffff0000u));
 }
+
+uvec2 advance(uvec2 address, uint bytes)
+{
+    uint carry, low = uaddCarry(address.x, bytes, carry);
+    return uvec2(low, address.y + carry);
+}

@@ -18,12 +18,14 @@
 
 #include "err.h"
 #include "keeper.h"
+#include "kernel_time.h"
 #include "model.h"
 #include "start.h"
 
 struct backend;       /* a device with its compiled kernels */
 struct backend_model; /* weights made readable by that device */
 struct backend_state; /* one timeline: KV cache, activations */
+struct backend_run;   /* timelines that decode ahead of the host */
 
 struct backend_params {
     uint32_t n_threads;    /* CPU threads; 0: one per core this process may run on */
@@ -135,13 +137,6 @@ enum backend_op {
     OP_COUNT,
 };
 
-/* What one kind of dispatch took of a forward pass. */
-struct backend_kernel_time {
-    const char *name; /* lives as long as the program */
-    uint32_t n;       /* dispatches */
-    double seconds;   /* in all, with the wait before each */
-};
-
 struct backend_ops {
     const char *name;
 
@@ -180,47 +175,46 @@ struct backend_ops {
                    enum logits_want want, float *logits, struct err *err);
 
     /*
-     * Decoding without waiting for each token, where the device draws it and goes on by itself; all
-     * three are NULL if a backend cannot. decode_submit() adds the next step, which runs the token
-     * drawn last, storing its key and value, and draws the one after it. Does not block. At most
-     * BACKEND_AHEAD_MAX may be in flight. decode_collect() sleeps until the oldest one in flight is
-     * done; that has been run then whatever it returns. What was submitted and is not wanted is
-     * collected nevertheless: nothing else may be called before. It has been written to the cache:
-     * going on from before it is going back, as for forward(). decode_start() blocks for nothing
-     * and may be called again when nothing is in flight. Errors: -EINVAL id, pos or as in
-     * forward(), -EBUSY too many are in flight, -EDOM the logits are not numbers (in later steps
-     * the tokens mean nothing), -EIO device lost.
+     * Decoding without waiting for each token, where the device draws it and goes on by itself: of
+     * one timeline, or of n of one model (1 .. max_sequences) in one pass over the weights. All
+     * five are NULL if a backend cannot. decode_start() blocks for nothing; from[i] is of
+     * states[i]. *ret is the backend's and valid until decode_stop(). decode_submit() adds the next
+     * step, which runs each timeline's token drawn last, storing its key and value, and draws the
+     * one after it. Does not block. At most BACKEND_AHEAD_MAX may be in flight. decode_collect()
+     * sleeps until the oldest one in flight is done; that has been run then whatever it returns.
+     * decode_stop() waits for what is in flight. Until then nothing else may be called of
+     * these states (destroying one that decodes alone stops it). What was submitted has been
+     * written to the cache: going on from before it is going back, as for forward(). Errors: as
+     * forward_many(); -EINVAL also a timeline is full, or nothing is in flight; -EBUSY too many
+     * steps are in flight, a timeline alone is decoding already, or others of the model are
+     * decoding together (that none does both is the caller's to see to); -EDOM logits are not
+     * numbers (in later steps that row's tokens mean nothing).
      */
-    int (*decode_start)(struct backend_state *state, const struct backend_decode *from,
-                        struct err *err);
-    int (*decode_submit)(struct backend_state *state, struct err *err);
-    int (*decode_collect)(struct backend_state *state, int32_t *ret_id, struct err *err);
+    int (*decode_start)(struct backend_state *const *states, const struct backend_decode *from,
+                        uint32_t n, struct err *err, struct backend_run **ret);
+    int (*decode_submit)(struct backend_run *run, struct err *err);
+    int (*decode_collect)(struct backend_run *run, int32_t *ret_ids /* [n] */, struct err *err);
+    void (*decode_stop)(struct backend_run *run); /* accepts NULL */
+    /* As decode_submit() and decode_collect(), with nothing else in flight, but timed: *ret_n of at
+     * most cap kernels, longest first. Errors: those, -ENOTSUP the device has no clock. */
+    int (*decode_profile)(struct backend_run *run, struct kernel_time *ret, size_t cap,
+                          size_t *ret_n, struct err *err);
 
     /*
      * One token for each of n timelines of one model, in one pass over the weights: ids[i] at
      * position pos[i] of states[i]. n in 1 .. max_sequences. logits: row i is of states[i]; NULL:
      * just extend the KV caches. Blocks until done. Errors: -EINVAL n is out of range, a state is
-     * named twice or of another model, an id or a position is none of its own (nothing has changed
-     * then); -EIO device lost.
+     * named twice or of another model, an id or a position is none of its own; -EBUSY others of the
+     * model are decoding together (nothing has changed then); -EIO device lost.
      */
     int (*forward_many)(struct backend_state *const *states, const int32_t *ids,
                         const uint32_t *pos, uint32_t n, float *logits /* [n, vocab] */,
                         struct err *err);
 
-    /*
-     * As forward_many(), but the device draws the token after each: from[i] is of states[i]. NULL:
-     * the backend cannot. Errors: those, and -EDOM logits are not numbers; the tokens have been run
-     * then.
-     */
-    int (*draw_many)(struct backend_state *const *states, const struct backend_decode *from,
-                     uint32_t n, int32_t *ret_ids /* [n] */, struct err *err);
-
-    /* As forward() with LOGITS_LAST, but timed: *ret_n of at most cap kernels, by name. sampling:
-     * NULL, or n is 1 and the pass ends by drawing a token, as decode_submit() has it. NULL: this
-     * backend has no kernels to time. -ENOTSUP: the device has no clock. */
+    /* As forward() with LOGITS_LAST, but timed, as decode_profile(); the logits stay there. NULL:
+     * this backend has no kernels to time. */
     int (*profile)(struct backend_state *state, const int32_t *ids, uint32_t n, uint32_t pos,
-                   const struct backend_sampling *sampling, struct backend_kernel_time *ret,
-                   size_t cap, size_t *ret_n, struct err *err);
+                   struct kernel_time *ret, size_t cap, size_t *ret_n, struct err *err);
 
     /* Bytes per second at which the device reads the weights when it does nothing else. NULL: they
      * are read by this CPU, whose speed is not the backend's to measure. */

@@ -22,17 +22,20 @@ struct llm_engine {
     struct start start;
 };
 
-struct llm_engine *session_engine(struct llm_session *session);
+struct llm_session {
+    struct llm_engine *engine;
+    struct backend_state *state;
+    uint32_t max_pos;
+    uint32_t rewind_max; /* see backend_ops.state_create */
+    uint64_t kv_bytes;
+    int32_t *ids;     /* [max_pos], the tokens whose keys are in the cache */
+    uint32_t pos;     /* how many of them */
+    uint32_t high;    /* the highest pos since the cache was last started over */
+    bool is_decoding; /* a decoder has it: nobody else may */
+};
 
-/* Decoding ahead, where the backend can (backend_ops.decode_start). */
-bool session_can_decode(const struct llm_session *session);
-/* The timeline holds ids[0..n - 1); ids[n - 1] is run first, and the token drawn then is that of
- * `step`. Until session_decode_stop(), no other function may be called but these. */
-int session_decode_start(struct llm_session *session, const struct backend_sampling *sampling,
-                         const int32_t *ids, size_t n, uint32_t step, struct err *err);
-/* Submit steps until n are in flight, and wait for the oldest of them. */
-int session_decode_next(struct llm_session *session, uint32_t n, struct err *err, int32_t *ret_id);
-/* Wait for what is in flight; it is not part of the timeline. */
-void session_decode_stop(struct llm_session *session);
+/* What a step of several sessions is made of; *ret_states is what the backend calls them. */
+int sessions_check(struct llm_session *const *sessions, uint32_t n, struct err *err,
+                   struct backend_state **ret_states);
 
 #endif

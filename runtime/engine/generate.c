@@ -9,12 +9,9 @@
 #include "sampler.h"
 #include "stream.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-
-static_assert(LLM_AHEAD_MAX <= BACKEND_AHEAD_MAX, "a backend must bear what callers may ask for");
 
 struct generation {
     struct llm_session *session;
@@ -26,8 +23,8 @@ struct generation {
     float *logits; /* [vocab] */
     int32_t *ids;  /* [n_prompt + max_tokens]: the timeline */
     size_t n_ids, cap;
-    uint32_t n_ahead; /* 0: each token is drawn here */
-    bool is_ahead;    /* session_decode_stop() is due */
+    uint32_t n_ahead;            /* 0: each token is drawn here */
+    struct llm_decoder *decoder; /* NULL: no token was drawn ahead yet */
     size_t n_reused;
 };
 
@@ -35,7 +32,7 @@ static int generation_init(struct generation *g, struct llm_session *session,
                            const struct llm_request *request, struct err *err)
 {
     *g = (struct generation){.session = session, .request = request};
-    g->engine = session_engine(session);
+    g->engine = session->engine;
     stream_init(&g->stream, request->stops, request->n_stops);
     uint32_t max_pos = llm_session_max_pos(session);
     if (request->n_prompt == 0) {
@@ -48,7 +45,7 @@ static int generation_init(struct generation *g, struct llm_session *session,
     if (request->n_ahead > LLM_AHEAD_MAX) {
         return err_set(err, -EINVAL, "%u steps ahead: at most %d", request->n_ahead, LLM_AHEAD_MAX);
     }
-    if (session_can_decode(session) && !request->sample_on_host) {
+    if (g->engine->ops->decode_start && !request->sample_on_host) {
         g->n_ahead = request->n_ahead ? request->n_ahead : LLM_AHEAD_DEFAULT;
     }
     size_t room = max_pos - request->n_prompt;
@@ -116,9 +113,9 @@ static int next_here(struct generation *g, size_t step, int32_t *ret_id, struct 
     if (r < 0) {
         return r;
     }
-    r = sampler_draw(g->sampler, g->logits, g->ids, g->n_ids, step, ret_id);
+    r = sampler_draw(g->sampler, g->logits, g->ids, g->n_ids, step, err, ret_id);
     if (r < 0) {
-        return err_set(err, r, "the model's logits are not numbers");
+        return r;
     }
     if (step == 0) {
         g->n_reused = reused;
@@ -128,21 +125,21 @@ static int next_here(struct generation *g, size_t step, int32_t *ret_id, struct 
 
 static int next_ahead(struct generation *g, size_t step, int32_t *ret_id, struct err *err)
 {
-    if (!g->is_ahead) {
-        struct backend_sampling sampling;
-        sampler_describe(g->sampler, &sampling);
-        int r = session_decode_start(g->session, &sampling, g->ids, g->n_ids, (uint32_t)step, err);
+    const struct llm_request *q = g->request;
+    if (!g->decoder) {
+        const uint32_t first = (uint32_t)step;
+        int r = llm_decoder_start(&g->session, &g->ids[g->n_ids - 1], 1, &q->sampling, &first, err,
+                                  &g->decoder);
         if (r < 0) {
             return r;
         }
-        g->is_ahead = true;
     }
-    if (g->request->cancelled && g->request->cancelled(g->request->data)) {
+    if (q->cancelled && q->cancelled(q->data)) {
         return err_set(err, -ECANCELED, "cancelled");
     }
     size_t room = g->cap - g->n_ids; /* no step is begun whose token could not be used */
-    return session_decode_next(g->session, room < g->n_ahead ? (uint32_t)room : g->n_ahead, err,
-                               ret_id);
+    return llm_decoder_next(g->decoder, room < g->n_ahead ? (uint32_t)room : g->n_ahead, ret_id,
+                            err);
 }
 
 /* Add a token to the answer; 1 and *ret_finish: it was the last one. */
@@ -182,9 +179,7 @@ static int run(struct generation *g, struct llm_result *res, struct err *err)
         }
         r = take(g, id, &res->finish, err);
     }
-    if (g->is_ahead) {
-        session_decode_stop(g->session);
-    }
+    llm_decoder_stop(g->decoder);
     return r < 0 ? r : 0;
 }
 

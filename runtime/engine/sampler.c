@@ -23,7 +23,7 @@ struct candidate {
 struct sampler {
     struct llm_sampling sampling;
     uint32_t vocab;
-    struct candidate *candidates; /* [vocab] */
+    struct candidate *candidates; /* [vocab]; this and seen: NULL until they are needed */
     uint64_t *seen;               /* bitmap [vocab]: tokens already penalised in this draw */
     float *adjust;                /* [vocab]: added to the logits; NULL: nothing is */
 };
@@ -91,10 +91,7 @@ int sampler_create(uint32_t vocab, const struct llm_sampling *s, struct err *err
     }
     sampler->sampling = *s;
     sampler->vocab = vocab;
-    sampler->candidates = malloc(vocab * sizeof *sampler->candidates);
-    sampler->seen = calloc((vocab + 63) / 64, sizeof *sampler->seen);
-    int r = sampler->candidates && sampler->seen ? make_adjust(sampler, err)
-                                                 : err_set(err, -ENOMEM, "out of memory");
+    int r = make_adjust(sampler, err);
     if (r < 0) {
         sampler_destroy(sampler);
         return r;
@@ -320,10 +317,29 @@ static int32_t draw(const struct candidate *c, uint32_t n, float min_p, uint64_t
     }
 }
 
+/* What drawing here takes, and drawing on a device does not. */
+static int need_room(struct sampler *sampler, struct err *err)
+{
+    const struct llm_sampling *s = &sampler->sampling;
+    if (s->repetition_penalty != 1 && !sampler->seen) {
+        sampler->seen = calloc((sampler->vocab + 63) / 64, sizeof *sampler->seen);
+    }
+    if (s->temperature > 0 && !sampler->candidates) {
+        sampler->candidates = malloc(sampler->vocab * sizeof *sampler->candidates);
+    }
+    bool has_room = (sampler->seen || s->repetition_penalty == 1) &&
+                    (sampler->candidates || s->temperature <= 0);
+    return has_room ? 0 : err_set(err, -ENOMEM, "out of memory");
+}
+
 int sampler_draw(struct sampler *sampler, float *logits, const int32_t *history, size_t n,
-                 uint64_t step, int32_t *ret_id)
+                 uint64_t step, struct err *err, int32_t *ret_id)
 {
     struct backend_sampling s;
+    int r = need_room(sampler, err);
+    if (r < 0) {
+        return r;
+    }
     sampler_describe(sampler, &s);
     for (uint32_t i = 0; i < sampler->vocab && s.adjust; i++) {
         logits[i] += s.adjust[i];
@@ -332,12 +348,13 @@ int sampler_draw(struct sampler *sampler, float *logits, const int32_t *history,
         penalise(sampler, logits, history, n);
     }
     int32_t best;
-    int r = argmax(logits, sampler->vocab, &best);
-    if (r < 0 || s.rate == 0) {
-        if (r == 0) {
-            *ret_id = best;
-        }
-        return r;
+    r = argmax(logits, sampler->vocab, &best);
+    if (r < 0) {
+        return err_set(err, r, "the model's logits are not numbers");
+    }
+    if (s.rate == 0) {
+        *ret_id = best;
+        return 0;
     }
     struct candidate *c = sampler->candidates;
     uint32_t k = s.top_k ? s.top_k : sampler->vocab;

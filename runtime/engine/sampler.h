@@ -23,9 +23,9 @@ void sampler_describe(const struct sampler *sampler, struct backend_sampling *re
  * Draw the token of this step from logits[vocab] (overwritten). Order, as in transformers: logit
  * bias, repetition penalty over history[0..n), allowed tokens, temperature, top-k, top-p, min-p.
  * Temperature 0 takes the largest (the lowest id of equals). Errors: -EDOM the logits hold a NaN or
- * an infinity at the top.
+ * an infinity at the top, -ENOMEM.
  */
 int sampler_draw(struct sampler *sampler, float *logits, const int32_t *history, size_t n,
-                 uint64_t step, int32_t *ret_id);
+                 uint64_t step, struct err *err, int32_t *ret_id);
 
 #endif

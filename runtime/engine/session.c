@@ -4,7 +4,6 @@
  * reuse. The cache itself is the backend's.
  */
 #include "engine.h"
-#include "sampler.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -14,19 +13,6 @@
 #include "gttd_util.h"
 
 #define DEFAULT_MAX_POS 8192
-
-struct llm_session {
-    struct llm_engine *engine;
-    struct backend_state *state;
-    uint32_t max_pos;
-    uint32_t rewind_max; /* see backend_ops.state_create */
-    uint64_t kv_bytes;
-    int32_t *ids;         /* [max_pos], the tokens whose keys are in the cache */
-    uint32_t pos;         /* how many of them */
-    uint32_t high;        /* the highest pos since the cache was last started over */
-    int32_t next_id;      /* what the oldest step in flight runs */
-    uint32_t n_in_flight; /* steps: they run the tokens from pos on */
-};
 
 int llm_session_create(struct llm_engine *engine, uint32_t max_pos, struct err *err,
                        struct llm_session **ret)
@@ -63,6 +49,7 @@ void llm_session_destroy(struct llm_session *session)
     if (!session) {
         return;
     }
+    assert(!session->is_decoding);
     session->engine->ops->state_destroy(session->state);
     free(session->ids);
     free(session);
@@ -78,13 +65,9 @@ uint64_t llm_session_kv_bytes(const struct llm_session *session)
     return session->kv_bytes;
 }
 
-struct llm_engine *session_engine(struct llm_session *session)
-{
-    return session->engine;
-}
-
 void llm_session_forget(struct llm_session *session)
 {
+    assert(!session->is_decoding);
     session->pos = session->high = 0;
 }
 
@@ -100,10 +83,18 @@ static void rewind_to(struct llm_session *session, uint32_t pos)
     }
 }
 
+static int check_idle(const struct llm_session *session, struct err *err)
+{
+    return session->is_decoding ? err_set(err, -EBUSY, "the sequence is decoding") : 0;
+}
+
 static int check_ids(const struct llm_session *session, const int32_t *ids, size_t n,
                      struct err *err)
 {
     uint32_t vocab = session->engine->model.config.vocab;
+    if (check_idle(session, err) < 0) {
+        return -EBUSY;
+    }
     if (n == 0) {
         return err_set(err, -EINVAL, "no tokens");
     }
@@ -179,81 +170,8 @@ int llm_session_sync(struct llm_session *session, const int32_t *ids, size_t n, 
     return 0;
 }
 
-bool session_can_decode(const struct llm_session *session)
-{
-    return session->engine->ops->decode_start != NULL;
-}
-
-int session_decode_start(struct llm_session *session, const struct backend_sampling *sampling,
-                         const int32_t *ids, size_t n, uint32_t step, struct err *err)
-{
-    assert(n > 0 && session->pos == n - 1 && session->n_in_flight == 0);
-    const struct backend_decode from = {
-        .id = ids[n - 1],
-        .pos = session->pos,
-        .sampling = sampling,
-        .history = ids,
-        .n_history = n,
-        .step = step,
-    };
-    session->next_id = ids[n - 1];
-    return session->engine->ops->decode_start(session->state, &from, err);
-}
-
-static int submit_step(struct llm_session *session, struct err *err)
-{
-    int r = session->engine->ops->decode_submit(session->state, err);
-    if (r < 0) {
-        return r;
-    }
-    uint32_t end = session->pos + ++session->n_in_flight;
-    session->high = end > session->high ? end : session->high;
-    return 0;
-}
-
-static int collect_step(struct llm_session *session, struct err *err, int32_t *ret_id)
-{
-    session->n_in_flight--;
-    return session->engine->ops->decode_collect(session->state, ret_id, err);
-}
-
-int session_decode_next(struct llm_session *session, uint32_t n, struct err *err, int32_t *ret_id)
-{
-    int r = 0;
-    while (r == 0 && session->n_in_flight < n) {
-        r = submit_step(session, err);
-    }
-    if (r == 0) {
-        r = collect_step(session, err, ret_id);
-    }
-    if (r < 0) {
-        session_decode_stop(session);
-        session->pos = session->high = 0; /* what the cache holds is unknown */
-        return r;
-    }
-    session->ids[session->pos++] = session->next_id;
-    session->next_id = *ret_id;
-    return 0;
-}
-
-void session_decode_stop(struct llm_session *session)
-{
-    struct err err;
-    int32_t id;
-    int r = 0;
-    while (session->n_in_flight > 0) {
-        int failed = collect_step(session, &err, &id);
-        r = failed < 0 ? failed : r;
-    }
-    /* what was written beyond pos has overwritten the oldest of the local layers' keys */
-    if (r < 0 || session->high - session->pos > session->rewind_max) {
-        session->pos = session->high = 0;
-    }
-}
-
-/* What a step of several sessions is made of; *ret_states is what the backend calls them. */
-static int check_step(struct llm_session *const *sessions, uint32_t n, struct err *err,
-                      struct backend_state **ret_states)
+int sessions_check(struct llm_session *const *sessions, uint32_t n, struct err *err,
+                   struct backend_state **ret_states)
 {
     if (n == 0 || n > LLM_MAX_SEQUENCES) {
         return err_set(err, -EINVAL, "%u sequences in one step: 1 to %d can decode together", n,
@@ -262,6 +180,9 @@ static int check_step(struct llm_session *const *sessions, uint32_t n, struct er
     for (uint32_t i = 0; i < n; i++) {
         if (sessions[i]->engine != sessions[0]->engine) {
             return err_set(err, -EINVAL, "sequence %u is of another model", i);
+        }
+        if (check_idle(sessions[i], err) < 0) {
+            return -EBUSY;
         }
         if (sessions[i]->pos == sessions[i]->max_pos) {
             return err_set(err, -E2BIG, "sequence %u: its context of %u tokens is full", i,
@@ -291,7 +212,7 @@ int llm_sessions_step(struct llm_session *const *sessions, const int32_t *ids, u
 {
     struct backend_state *states[LLM_MAX_SEQUENCES];
     uint32_t pos[LLM_MAX_SEQUENCES];
-    int r = check_step(sessions, n, err, states);
+    int r = sessions_check(sessions, n, err, states);
     if (r < 0) {
         return r;
     }
@@ -299,86 +220,8 @@ int llm_sessions_step(struct llm_session *const *sessions, const int32_t *ids, u
         pos[i] = sessions[i]->pos;
     }
     r = sessions[0]->engine->ops->forward_many(states, ids, pos, n, logits, err);
-    if (r != -EINVAL) {
+    if (r != -EINVAL && r != -EBUSY) {
         finish_step(sessions, ids, n, r);
-    }
-    return r;
-}
-
-/* Where the backend draws no tokens: from the logits, here. */
-static int draw_on_host(struct llm_session *const *sessions, const int32_t *ids, uint32_t n,
-                        struct sampler *const *samplers, const uint32_t *steps, int32_t *ret_ids,
-                        struct err *err)
-{
-    size_t vocab = sessions[0]->engine->model.config.vocab;
-    AUTO_FREE float *logits = malloc(n * vocab * sizeof *logits);
-    if (!logits) {
-        return err_set(err, -ENOMEM, "out of memory");
-    }
-    int r = llm_sessions_step(sessions, ids, n, logits, err);
-    for (uint32_t i = 0; i < n && r == 0; i++) {
-        r = sampler_draw(samplers[i], logits + i * vocab, sessions[i]->ids, sessions[i]->pos,
-                         steps[i], &ret_ids[i]);
-        if (r < 0) {
-            err_set(err, r, "the model's logits are not numbers");
-        }
-    }
-    return r;
-}
-
-static int draw_on_device(struct llm_session *const *sessions, const int32_t *ids, uint32_t n,
-                          struct sampler *const *samplers, const uint32_t *steps, int32_t *ret_ids,
-                          struct err *err)
-{
-    struct backend_state *states[LLM_MAX_SEQUENCES];
-    struct backend_sampling sampling[LLM_MAX_SEQUENCES];
-    struct backend_decode from[LLM_MAX_SEQUENCES];
-    int r = check_step(sessions, n, err, states);
-    for (uint32_t i = 0; i < n && r == 0; i++) {
-        struct llm_session *session = sessions[i];
-        sampler_describe(samplers[i], &sampling[i]);
-        session->ids[session->pos] = ids[i];
-        from[i] = (struct backend_decode){
-            .id = ids[i],
-            .pos = session->pos,
-            .sampling = &sampling[i],
-            .history = session->ids,
-            .n_history = session->pos + 1,
-            .step = steps[i],
-        };
-    }
-    if (r < 0) {
-        return r;
-    }
-    r = sessions[0]->engine->ops->draw_many(states, from, n, ret_ids, err);
-    if (r != -EINVAL) {
-        finish_step(sessions, ids, n, r == -EDOM ? 0 : r);
-    }
-    return r;
-}
-
-int llm_sessions_draw(struct llm_session *const *sessions, const int32_t *ids, uint32_t n,
-                      const struct llm_sampling *how, const uint32_t *steps, int32_t *ret_ids,
-                      struct err *err)
-{
-    struct sampler *samplers[LLM_MAX_SEQUENCES] = {0};
-    struct backend_state *states[LLM_MAX_SEQUENCES];
-    int32_t run[LLM_MAX_SEQUENCES]; /* ret_ids may be ids */
-    int r = check_step(sessions, n, err, states);
-    if (r < 0) {
-        return r;
-    }
-    memcpy(run, ids, n * sizeof *run);
-    const struct llm_engine *engine = sessions[0]->engine;
-    for (uint32_t i = 0; i < n && r == 0; i++) {
-        r = sampler_create(engine->model.config.vocab, &how[i], err, &samplers[i]);
-    }
-    if (r == 0) {
-        r = (engine->ops->draw_many ? draw_on_device : draw_on_host)(sessions, run, n, samplers,
-                                                                     steps, ret_ids, err);
-    }
-    for (uint32_t i = 0; i < n; i++) {
-        sampler_destroy(samplers[i]);
     }
     return r;
 }
@@ -388,41 +231,12 @@ uint32_t llm_session_max_batch(const struct llm_session *session)
     return session->engine->max_batch;
 }
 
-/* The last n_last of ids[0..n), of which the others are in the cache. */
-static int profile_last(struct llm_session *session, const int32_t *ids, uint32_t n_last,
-                        const struct llm_sampling *sampling, struct backend_kernel_time *ret,
-                        size_t cap, size_t *ret_n, struct err *err)
-{
-    const struct llm_engine *engine = session->engine;
-    struct sampler *sampler = NULL;
-    struct backend_sampling how;
-    if (sampling) {
-        int r = sampler_create(engine->model.config.vocab, sampling, err, &sampler);
-        if (r < 0) {
-            return r;
-        }
-        sampler_describe(sampler, &how);
-    }
-    int r = engine->ops->profile(session->state, ids + session->pos, n_last, session->pos,
-                                 sampling ? &how : NULL, ret, cap, ret_n, err);
-    sampler_destroy(sampler);
-    if (r < 0) {
-        session->pos = session->high = 0;
-        return r;
-    }
-    advance_to(session, ids, n_last);
-    return 0;
-}
-
 int llm_session_profile(struct llm_session *session, const int32_t *ids, size_t n, uint32_t n_last,
-                        const struct llm_sampling *sampling, struct llm_kernel_time *ret,
-                        size_t cap, size_t *ret_n, struct err *err)
+                        struct kernel_time *ret, size_t cap, size_t *ret_n, struct err *err)
 {
-    struct backend_kernel_time times[32];
     const struct llm_engine *engine = session->engine;
-    if (!engine->ops->profile || (sampling && !engine->ops->decode_start)) {
-        return err_set(err, -ENOTSUP, "the %s backend times no %s", engine->ops->name,
-                       engine->ops->profile ? "draws" : "kernels");
+    if (!engine->ops->profile) {
+        return err_set(err, -ENOTSUP, "the %s backend times no kernels", engine->ops->name);
     }
     int r = check_ids(session, ids, n, err);
     if (r == 0 && n > n_last) {
@@ -435,15 +249,13 @@ int llm_session_profile(struct llm_session *session, const int32_t *ids, size_t 
     if (session->pos != n - n_last) {
         return err_set(err, -EINVAL, "the context cannot go back to %zu", n - n_last);
     }
-    size_t n_times = 0;
-    r = profile_last(session, ids, n_last, sampling, times, ARRAY_SIZE(times), &n_times, err);
+    r = engine->ops->profile(session->state, ids + session->pos, n_last, session->pos, ret, cap,
+                             ret_n, err);
     if (r < 0) {
+        llm_session_forget(session);
         return r;
     }
-    *ret_n = n_times < cap ? n_times : cap;
-    for (size_t i = 0; i < *ret_n; i++) {
-        ret[i] = (struct llm_kernel_time){times[i].name, times[i].n, times[i].seconds};
-    }
+    advance_to(session, ids, n_last);
     return 0;
 }
 

@@ -42,7 +42,9 @@ static const struct argp_option bench_arg_options[] = {
     {"random", OPT_RANDOM, "SIZE", 0,
      "random weights of Gemma 3's true shapes, in the pool: 270m, 1b, 4b, 12b, 27b", 0},
     {"profile", OPT_PROFILE, NULL, 0,
-     "then time each kernel of one decoded token and one batch of prompt", 0},
+     "then time each kernel of one decoded token, one batch of prompt, and with -b one step of the "
+     "sequences",
+     0},
     {"compare", OPT_COMPARE, "FILE", 0, "compare with what an earlier run printed with --json", 0},
     {"sample", OPT_SAMPLE, NULL, 0,
      "draw the tokens with chat's temperature, top-k and top-p (default: take the best)", 0},
@@ -296,6 +298,33 @@ out:
     return r;
 }
 
+/* The token after the depth, and the drawing of the next one where the device does it. */
+static int time_token(struct llm_session *session, const struct bench_options *o, int32_t *ids,
+                      bool drawn, struct bench_profile *ret, struct err *err)
+{
+    const struct llm_sampling sampling = sampling_of(o);
+    const uint32_t first = 0;
+    struct llm_decoder *decoder = NULL;
+    if (!drawn) {
+        return llm_session_profile(session, ids, o->depth + 1, 1, ret->kernels, BENCH_KERNELS_MAX,
+                                   &ret->n, err);
+    }
+    int r = 0;
+    if (o->depth) {
+        r = llm_session_sync(session, ids, o->depth, NULL, NULL, NULL, err, NULL);
+    } else {
+        llm_session_forget(session);
+    }
+    if (r == 0) {
+        r = llm_decoder_start(&session, &ids[o->depth], 1, &sampling, &first, err, &decoder);
+    }
+    if (r == 0) {
+        r = llm_decoder_profile(decoder, ret->kernels, BENCH_KERNELS_MAX, &ret->n, err);
+    }
+    llm_decoder_stop(decoder);
+    return r;
+}
+
 /* A batch of prompt from the depth on, and a token after it; each twice, of which the second
  * counts: the first reads new memory. */
 static int measure_kernels(struct llm_engine *engine, const struct bench_options *o,
@@ -313,15 +342,12 @@ static int measure_kernels(struct llm_engine *engine, const struct bench_options
         prefill->n_tokens = o->n_prefill < max ? o->n_prefill : max;
         decode->n_tokens = o->n_decode > 0;
     }
-    const struct llm_sampling sampling = sampling_of(o);
-    struct bench_profile *profiles[] = {prefill, decode};
-    for (int i = 0; i < 2; i++) {
-        struct bench_profile *p = profiles[i];
-        for (int run = 0; run < 2 && r == 0 && p->n_tokens; run++) {
-            r = llm_session_profile(session, ids, o->depth + p->n_tokens, p->n_tokens,
-                                    p == decode && ret->n_ahead ? &sampling : NULL, p->kernels,
-                                    BENCH_KERNELS_MAX, &p->n, err);
-        }
+    for (int run = 0; run < 2 && r == 0 && prefill->n_tokens; run++) {
+        r = llm_session_profile(session, ids, o->depth + prefill->n_tokens, prefill->n_tokens,
+                                prefill->kernels, BENCH_KERNELS_MAX, &prefill->n, err);
+    }
+    for (int run = 0; run < 2 && r == 0 && decode->n_tokens; run++) {
+        r = time_token(session, o, ids, ret->n_ahead > 0, decode, err);
     }
     llm_session_destroy(session);
     free(ids);
@@ -336,9 +362,12 @@ static int measure_batch(struct llm_engine *engine, const struct bench_options *
                                      .n_decode = o->n_decode,
                                      .vocab = ret->info.vocab,
                                      .sampling = sampling_of(o),
-                                     .logits_to_host = o->sample_on_host};
+                                     .n_ahead = o->sample_on_host ? 0
+                                                : ret->n_ahead    ? ret->n_ahead
+                                                                  : 1};
     double *tps = calloc(o->reps, sizeof *tps);
-    int r = tps ? bench_batch(engine, &plan, o->reps, tps, err)
+    bool timed = o->profile && ret->n_ahead;
+    int r = tps ? bench_batch(engine, &plan, o->reps, tps, timed ? &ret->batch_kernels : NULL, err)
                 : err_set(err, -ENOMEM, "out of memory");
     if (r == 0) {
         ret->n_sequences = o->n_sequences;

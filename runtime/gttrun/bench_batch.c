@@ -27,33 +27,83 @@ static int prepare(struct batch *b, uint32_t rep, struct err *err)
     return r;
 }
 
-static int decode(struct batch *b, double *ret_tps, struct err *err)
+/* What the sequences run after what they were prepared with. */
+static void next_ids(const struct bench_batch *plan, int32_t *ret)
+{
+    for (uint32_t i = 0; i < plan->n_sequences; i++) {
+        ret[i] = (int32_t)((3 + i * 7919) % plan->vocab);
+    }
+}
+
+/* Draw the next tokens of each, with a seed of its own. */
+static int start(struct batch *b, struct err *err, struct llm_decoder **ret)
 {
     const struct bench_batch *plan = b->plan;
     struct llm_sampling how[LLM_MAX_SEQUENCES];
-    uint32_t steps[LLM_MAX_SEQUENCES];
+    uint32_t steps[LLM_MAX_SEQUENCES] = {0};
     int32_t ids[LLM_MAX_SEQUENCES];
+    next_ids(plan, ids);
     for (uint32_t i = 0; i < plan->n_sequences; i++) {
         how[i] = plan->sampling;
         how[i].seed = i;
-        ids[i] = (int32_t)((3 + i * 7919) % plan->vocab);
     }
-    uint64_t start = now_ns();
+    return llm_decoder_start(b->sessions, ids, plan->n_sequences, how, steps, err, ret);
+}
+
+static int decode_drawn(struct batch *b, struct err *err)
+{
+    struct llm_decoder *decoder = NULL;
+    int32_t ids[LLM_MAX_SEQUENCES];
+    int r = start(b, err, &decoder);
+    for (uint32_t left = b->plan->n_decode; left > 0 && r == 0; left--) {
+        uint32_t n_ahead = b->plan->n_ahead < left ? b->plan->n_ahead : left;
+        r = llm_decoder_next(decoder, n_ahead, ids, err);
+    }
+    llm_decoder_stop(decoder);
+    return r;
+}
+
+static int decode_logits(struct batch *b, struct err *err)
+{
+    int32_t ids[LLM_MAX_SEQUENCES];
     int r = 0;
-    for (uint32_t step = 0; step < plan->n_decode && r == 0; step++) {
-        for (uint32_t i = 0; i < plan->n_sequences; i++) {
-            steps[i] = step;
-        }
-        r = plan->logits_to_host
-                ? llm_sessions_step(b->sessions, ids, plan->n_sequences, b->logits, err)
-                : llm_sessions_draw(b->sessions, ids, plan->n_sequences, how, steps, ids, err);
+    next_ids(b->plan, ids);
+    for (uint32_t step = 0; step < b->plan->n_decode && r == 0; step++) {
+        r = llm_sessions_step(b->sessions, ids, b->plan->n_sequences, b->logits, err);
     }
-    *ret_tps = (double)plan->n_sequences * plan->n_decode * 1e9 / (double)(now_ns() - start);
+    return r;
+}
+
+static int decode(struct batch *b, double *ret_tps, struct err *err)
+{
+    const struct bench_batch *plan = b->plan;
+    uint64_t begun = now_ns();
+    int r = plan->n_ahead ? decode_drawn(b, err) : decode_logits(b, err);
+    *ret_tps = (double)plan->n_sequences * plan->n_decode * 1e9 / (double)(now_ns() - begun);
+    return r;
+}
+
+/* A step's kernels; twice, of which the second counts. */
+static int profile(struct batch *b, struct bench_profile *ret, struct err *err)
+{
+    int r = 0;
+    for (uint32_t run = 0; run < 2 && r == 0; run++) {
+        struct llm_decoder *decoder = NULL;
+        r = prepare(b, run, err);
+        if (r == 0) {
+            r = start(b, err, &decoder);
+        }
+        if (r == 0) {
+            r = llm_decoder_profile(decoder, ret->kernels, BENCH_KERNELS_MAX, &ret->n, err);
+        }
+        llm_decoder_stop(decoder);
+    }
+    ret->n_tokens = b->plan->n_sequences;
     return r;
 }
 
 int bench_batch(struct llm_engine *engine, const struct bench_batch *plan, uint32_t reps,
-                double *ret_tps, struct err *err)
+                double *ret_tps, struct bench_profile *ret_profile, struct err *err)
 {
     struct batch b = {.plan = plan};
     int r = 0;
@@ -71,6 +121,9 @@ int bench_batch(struct llm_engine *engine, const struct bench_batch *plan, uint3
         if (r == 0) {
             r = decode(&b, rep ? &ret_tps[rep - 1] : &warm_up, err);
         }
+    }
+    if (r == 0 && ret_profile) {
+        r = profile(&b, ret_profile, err);
     }
     for (uint32_t i = 0; i < plan->n_sequences; i++) {
         llm_session_destroy(b.sessions[i]);

@@ -43,7 +43,7 @@ static void print_profile(const struct bench_profile *profile, const char *what)
     printf("%s, %u token%s: %.3f ms on the device\n", what, profile->n_tokens,
            profile->n_tokens == 1 ? "" : "s", total * 1e3);
     for (size_t i = 0; i < profile->n; i++) {
-        const struct llm_kernel_time *k = &profile->kernels[i];
+        const struct kernel_time *k = &profile->kernels[i];
         printf("  %-12s %5u x %9.2f us %9.3f ms %5.1f %%\n", k->name, k->n, k->seconds / k->n * 1e6,
                k->seconds * 1e3, 100 * k->seconds / total);
     }
@@ -130,6 +130,7 @@ void bench_print_text(const struct bench_result *r, const struct bench_earlier *
     }
     print_profile(&r->prefill_kernels, "prefill");
     print_profile(&r->decode_kernels, "decode");
+    print_profile(&r->batch_kernels, "decode together");
 }
 
 /* --- JSON --- */
@@ -139,7 +140,7 @@ static json_t *json_profile(const struct bench_profile *profile)
     json_t *array = json_array();
     double total = seconds_of(profile);
     for (size_t i = 0; i < profile->n && array; i++) {
-        const struct llm_kernel_time *k = &profile->kernels[i];
+        const struct kernel_time *k = &profile->kernels[i];
         json_array_append_new(array, json_pack("{s:s, s:i, s:f, s:f}", "kernel", k->name, "n",
                                                (int)k->n, "seconds", k->seconds, "share",
                                                total > 0 ? k->seconds / total : 0));
@@ -229,6 +230,9 @@ int bench_print_json(const struct bench_result *r, const struct bench_earlier *e
     }
     if (json && r->decode_kernels.n) {
         json_object_set_new(json, "decode_kernels", json_profile(&r->decode_kernels));
+    }
+    if (json && r->batch_kernels.n) {
+        json_object_set_new(json, "batch_kernels", json_profile(&r->batch_kernels));
     }
     if (json && earlier) {
         json_object_set_new(json, "compared", json_comparison(r, earlier));

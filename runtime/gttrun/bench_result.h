@@ -18,7 +18,7 @@ struct bench_speed {
 
 /* One pass's kernels, longest first. */
 struct bench_profile {
-    struct llm_kernel_time kernels[BENCH_KERNELS_MAX];
+    struct kernel_time kernels[BENCH_KERNELS_MAX];
     size_t n;
     uint32_t n_tokens; /* 0: not measured */
 };
@@ -35,7 +35,7 @@ struct bench_result {
     double cpu_per_s;     /* CPU seconds per second while decoding, user and system */
     double cpu_per_token; /* CPU seconds */
     double read_bps;      /* bytes per second at which the device reads the weights; 0: unknown */
-    struct bench_profile prefill_kernels, decode_kernels;
+    struct bench_profile prefill_kernels, decode_kernels, batch_kernels;
 };
 
 /* What an earlier run printed with --json, as far as it is compared. */
@@ -60,12 +60,15 @@ struct bench_batch {
     uint32_t n_sequences; /* at most LLM_MAX_SEQUENCES */
     uint32_t depth, n_decode, vocab;
     struct llm_sampling sampling;
-    bool logits_to_host; /* instead of drawing: every step's go there, and nothing else is done */
+    /* Steps in flight where the device draws; 0: nothing is drawn, but every step's logits go to
+     * the host. */
+    uint32_t n_ahead;
 };
 
-/* *ret_tps: tokens per second of all sequences, for each of reps repetitions. */
+/* *ret_tps: tokens per second of all sequences, for each of reps repetitions. *ret_profile: one
+ * step's kernels; NULL: they are not timed. */
 int bench_batch(struct llm_engine *engine, const struct bench_batch *plan, uint32_t reps,
-                double *ret_tps, struct err *err);
+                double *ret_tps, struct bench_profile *ret_profile, struct err *err);
 
 /* earlier: NULL, or what to compare with. */
 void bench_print_text(const struct bench_result *result, const struct bench_earlier *earlier);

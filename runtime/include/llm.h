@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "err.h"
+#include "kernel_time.h"
 #include "start.h"
 #include "tokenizer.h"
 
@@ -135,8 +136,8 @@ int llm_session_logits_all(struct llm_session *session, const int32_t *ids, size
  * steps, sessions come and go as the caller likes; a prompt goes in by llm_session_sync(). Sums are
  * made in another order than a single session's, so logits may differ in the last bits. Errors:
  * -EINVAL n, a session named twice or of another engine, an id outside the vocabulary; -E2BIG a
- * session's context is full. Nothing has changed then; any other error leaves the sessions
- * forgotten.
+ * session's context is full; -EBUSY one is decoding, or others of the engine are decoding together.
+ * Nothing has changed then; any other error leaves the sessions forgotten.
  */
 int llm_sessions_step(struct llm_session *const *sessions, const int32_t *ids, uint32_t n,
                       float *logits, struct err *err);
@@ -161,22 +162,13 @@ struct llm_sampling {
                                 other token is drawn; borrowed; NULL: all */
 };
 
-/* What one kind of work on the device took. */
-struct llm_kernel_time {
-    const char *name;
-    uint32_t n;     /* how often */
-    double seconds; /* in all */
-};
-
 /*
  * As llm_session_sync() to ids[0..n), with the last n_last of them (at most one batch) in a pass
- * that the device times: *ret_n of at most cap kernels, longest first. sampling: NULL, or n_last is
- * 1 and the device draws the next token, too (it is not known here). Errors: those of sync,
- * -ENOTSUP the backend or the device times nothing, or does not draw.
+ * that the device times: *ret_n of at most cap kernels, longest first. Errors: those of sync,
+ * -ENOTSUP the backend or the device times nothing.
  */
 int llm_session_profile(struct llm_session *session, const int32_t *ids, size_t n, uint32_t n_last,
-                        const struct llm_sampling *sampling, struct llm_kernel_time *ret,
-                        size_t cap, size_t *ret_n, struct err *err);
+                        struct kernel_time *ret, size_t cap, size_t *ret_n, struct err *err);
 /* The largest n_last. */
 uint32_t llm_session_max_batch(const struct llm_session *session);
 
@@ -184,13 +176,40 @@ uint32_t llm_session_max_batch(const struct llm_session *session);
 #define LLM_AHEAD_DEFAULT 4
 
 /*
- * As llm_sessions_step(), and draw the token after each: as how[i] says, the token of steps[i] (how
- * many were drawn for that answer before), into ret_ids[i]. A Vulkan device draws them itself and
- * no logits travel. ret_ids may be ids. Errors: those, those of how; -EDOM logits are not numbers.
+ * Decoding: a step runs a token of every session and draws the next one, where the backend draws
+ * tokens (llm_engine_info.draws_ahead) some steps ahead of the caller. The sessions are borrowed,
+ * and nothing else may be called of them until llm_decoder_stop() (most of it says -EBUSY).
  */
-int llm_sessions_draw(struct llm_session *const *sessions, const int32_t *ids, uint32_t n,
-                      const struct llm_sampling *how, const uint32_t *steps, int32_t *ret_ids,
-                      struct err *err);
+struct llm_decoder;
+
+/*
+ * n (1 to LLM_MAX_SEQUENCES) different sessions of one engine: ids[i] is what sessions[i] runs
+ * first; tokens are drawn as how[i] says, the first one as that of steps[i] (how many were drawn
+ * for that answer before). What how[i] borrows must live until llm_decoder_stop(). Errors: those of
+ * llm_sessions_step(), those of how. Nothing has changed then, whichever it is.
+ */
+int llm_decoder_start(struct llm_session *const *sessions, const int32_t *ids, uint32_t n,
+                      const struct llm_sampling *how, const uint32_t *steps, struct err *err,
+                      struct llm_decoder **ret);
+/*
+ * The next token of each: ret_ids[i]. On a device that draws, steps are submitted until n_ahead (1
+ * to LLM_AHEAD_MAX) are in flight, or a context is full, and the oldest is waited for: a caller who
+ * knows how many he still wants asks for no more. Each call makes the token that it ran part of
+ * each timeline. Errors: -EINVAL n_ahead; -E2BIG a session's context is full, nothing has changed;
+ * -EDOM logits are not numbers. After any other error than the first two the decoder can
+ * only be stopped, and the sessions are forgotten then.
+ */
+int llm_decoder_next(struct llm_decoder *decoder, uint32_t n_ahead, int32_t *ret_ids,
+                     struct err *err);
+/* Instead of llm_decoder_next(), with nothing in flight: a step that is timed. Its tokens are not
+ * told: it is the decoder's last, and the sessions are forgotten. *ret_n of at most cap kernels,
+ * longest first. Errors: those, -EINVAL also something is in flight; -ENOTSUP the device times
+ * nothing, or does not draw: nothing has changed then. */
+int llm_decoder_profile(struct llm_decoder *decoder, struct kernel_time *ret, size_t cap,
+                        size_t *ret_n, struct err *err);
+/* Accepts NULL. Waits for what is in flight, which is not part of the timelines: a session may have
+ * to be forgotten because of it. */
+void llm_decoder_stop(struct llm_decoder *decoder);
 
 enum llm_finish {
     LLM_FINISH_STOP,   /* an end token or a stop string */

@@ -36,7 +36,7 @@ static struct vk_tuning tune(const struct vkc_physical *physical)
         .matmul_tile = 8,
         .token_wg = at_most(256, physical->props.limits.maxComputeWorkGroupInvocations),
         .head_wg = 64,
-        .attend_wg = at_most(128, physical->props.limits.maxComputeWorkGroupInvocations),
+        .attend_wg = at_most(256, physical->props.limits.maxComputeWorkGroupInvocations),
         .sample_wg = at_most(256, physical->props.limits.maxComputeWorkGroupInvocations),
         .quantize_wg = at_most(512, physical->props.limits.maxComputeWorkGroupInvocations),
         .few_max = 8,
@@ -111,6 +111,10 @@ static int vk_open(const struct backend_params *params, struct err *err, struct 
         goto fail;
     }
     backend->always_layers = params->always_layers;
+    r = vk_matrix_order(backend, err);
+    if (r < 0) {
+        goto fail;
+    }
     vk_choices_load(backend, params->cache_dir);
     r = vkc_checked(backend->instance, 0, err);
     if (r < 0) {
@@ -150,8 +154,9 @@ const struct backend_ops vulkan_backend = {
     .decode_start = vk_decode_start,
     .decode_submit = vk_decode_submit,
     .decode_collect = vk_decode_collect,
+    .decode_stop = vk_decode_stop,
+    .decode_profile = vk_decode_profile,
     .forward_many = vk_forward_many,
-    .draw_many = vk_draw_many,
     .profile = vk_profile,
     .read_speed = vk_read_speed,
     .op = vk_op,

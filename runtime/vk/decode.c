@@ -42,15 +42,13 @@ static void norm_now(struct vk_decode *d)
 {
     const struct backend_model *bm = d->state->bm;
     const struct vk_gemv_input *in = &d->pending;
-    const struct model_config *c = &bm->model->config;
     if (in->prologue == GEMV_NORM) {
         struct push_rmsnorm push = {
             .x = in->x,
             .w = in->next,
             .z = act(d, ACT_Z),
             .step_p = d->state->step.address,
-            .width = c->hidden,
-            .eps = c->rms_eps,
+            .eps = bm->model->config.rms_eps,
         };
         vkc_dispatch(bm->backend->device, d->cmd, bm->rmsnorm, &push, sizeof push, d->batch, 1, 1);
     } else {
@@ -61,8 +59,7 @@ static void norm_now(struct vk_decode *d)
             .next = in->next,
             .z = act(d, ACT_Z),
             .step_p = d->state->step.address,
-            .width = c->hidden,
-            .eps = c->rms_eps,
+            .eps = bm->model->config.rms_eps,
         };
         vkc_dispatch(bm->backend->device, d->cmd, bm->add_norm, &push, sizeof push, d->batch, 1, 1);
     }
@@ -102,7 +99,7 @@ static int attend(struct vk_decode *d, uint32_t layer)
 {
     barrier(d);
     if (vk_attend_of(d->state)->attend_one) {
-        vk_record_attend_one(d->state, d->cmd, layer, d->batch);
+        vk_record_attend_one(d->state, d->cmd, layer, d->batch, false);
         return 0;
     }
     int r = vk_record_op(d->state, d->cmd, OP_ROPE_STORE, layer, d->batch, false, d->err);

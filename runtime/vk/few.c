@@ -154,9 +154,8 @@ static int quantize_pipeline(struct backend *backend, const struct weight *w, ui
                              struct err *err, VkPipeline *ret)
 {
     uint32_t wg = backend->tuning.quantize_wg;
-    uint32_t min_subgroup = backend->device->physical.min_subgroup_size;
     uint32_t spec[] = {
-        [SPEC_WG] = wg,        [SPEC_SLOTS] = (wg + min_subgroup - 1) / min_subgroup,
+        [SPEC_WG] = wg,        [SPEC_SLOTS] = vkc_subgroups(&backend->device->physical, wg),
         [SPEC_TYPE] = w->type, [SPEC_GROUP] = w->group,
         [SPEC_COLS] = w->cols, [SPEC_PROLOGUE] = prologue,
     };
@@ -167,9 +166,8 @@ static int quantize_pipeline(struct backend *backend, const struct weight *w, ui
 int vk_few_pipeline(struct backend *backend, const struct weight *w, const struct vk_few_tuning *t,
                     bool glu, struct err *err, VkPipeline *ret)
 {
-    uint32_t min_subgroup = backend->device->physical.min_subgroup_size;
     uint32_t spec[] = {
-        [SPEC_WG] = t->wg,         [SPEC_SLOTS] = (t->wg + min_subgroup - 1) / min_subgroup,
+        [SPEC_WG] = t->wg,         [SPEC_SLOTS] = vkc_subgroups(&backend->device->physical, t->wg),
         [SPEC_TYPE] = w->type,     [SPEC_AFFINE] = w->bias_off != 0,
         [SPEC_GROUP] = w->group,   [SPEC_COLS] = w->cols,
         [SPEC_LANES] = t->lanes,   [SPEC_GEMV_ROWS] = t->rows,

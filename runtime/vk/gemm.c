@@ -1,17 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* Several tokens times a matrix by cooperative matrices: what suits gemm.comp, and its tiles. */
+/* Several tokens times a matrix by cooperative matrices: what suits gemm.glsl, its tiles, and how
+ * they and those of gemm_few.c are recorded. */
 #include <errno.h>
 
 #include "gttd_util.h"
 #include "vk.h"
 
-static uint32_t block_of(uint32_t type)
-{
-    return type == WEIGHT_Q4 ? 32 : type == WEIGHT_Q8 ? 16 : type == WEIGHT_F32 ? 4 : 8;
-}
-
 static uint32_t warps(const struct vkc_physical *physical, const struct vk_gemm_tiles *t)
 {
+    if (t->few) {
+        return vk_gemm_few_warps(physical, t);
+    }
     return t->rows / (t->mats * physical->coopmat.m) *
            (t->tokens / (t->mats * physical->coopmat.n));
 }
@@ -26,14 +25,19 @@ static uint32_t shared_bytes(const struct vk_gemm_tiles *t)
     return (t->rows + t->tokens) * (t->k + 8) * 2 * t->buffers;
 }
 
-static bool suits(const struct vkc_physical *physical, const struct weight *w,
+static bool suits(const struct backend *backend, const struct weight *w,
                   const struct vk_gemm_tiles *t)
 {
+    const struct vkc_physical *physical = &backend->device->physical;
+    if (t->few) {
+        return vk_gemm_few_suits(backend, w, t);
+    }
     uint32_t wg = warps(physical, t) * physical->subgroup_size;
     if (wg == 0) {
         return false;
     }
-    uint32_t w_blocks = t->rows * (t->k / block_of(w->type)), x_chunks = t->tokens * (t->k / 8);
+    uint32_t w_blocks = t->rows * (t->k / vk_gemm_block_of(w->type)),
+             x_chunks = t->tokens * (t->k / 8);
     return w->cols % t->k == 0 && w->rows % physical->coopmat.m == 0 && w_blocks % wg == 0 &&
            x_chunks % wg == 0 && t->rows % (t->mats * physical->coopmat.m) == 0 &&
            t->tokens % (t->mats * physical->coopmat.n) == 0 && t->k % physical->coopmat.k == 0 &&
@@ -50,7 +54,9 @@ struct vk_gemm_shape vk_gemm_shape(const struct weight *w, uint32_t batch)
         .group = w->group ? w->group : 32,
         .cols = w->cols,
         .rows = w->rows,
-        .batch = batch <= 32           ? 32
+        .batch = batch <= 8            ? 8
+                 : batch <= 16         ? 16
+                 : batch <= 32         ? 32
                  : batch <= VK_ALL_MAX ? VK_ALL_MAX
                                        : VK_BATCH_MAX,
     };
@@ -59,21 +65,25 @@ struct vk_gemm_shape vk_gemm_shape(const struct weight *w, uint32_t batch)
 /* Of many tokens, large tiles read less: they are bound by the matrix units and shared memory. Of
  * few, the weights are to be read by as many workgroups as can wait for them at once. */
 static const struct vk_gemm_tiles for_many[] = {
-    {128, 128, 64, GEMM_MATS, 1, VK_SPLIT_TAIL},     {128, 128, 32, GEMM_MATS, 2, VK_SPLIT_TAIL},
-    {64, 128, 64, GEMM_MATS, 1, VK_SPLIT_TAIL},      {256, 128, 32, GEMM_MATS, 1, VK_SPLIT_TAIL},
-    {64, 64, 64, GEMM_SMALL_MATS, 2, VK_SPLIT_TAIL}, {64, 128, 32, GEMM_MATS, 2, VK_SPLIT_TAIL},
-    {128, 128, 32, GEMM_MATS, 1, VK_SPLIT_TAIL},     {128, 256, 32, GEMM_MATS, 1, VK_SPLIT_TAIL},
-    {32, 32, 32, GEMM_SMALL_MATS, 1, VK_SPLIT_TAIL},
+    {128, 128, 64, GEMM_MATS, 1, VK_SPLIT_TAIL, VK_FEW_NOT, 0},
+    {128, 128, 32, GEMM_MATS, 2, VK_SPLIT_TAIL, VK_FEW_NOT, 0},
+    {64, 128, 64, GEMM_MATS, 1, VK_SPLIT_TAIL, VK_FEW_NOT, 0},
+    {256, 128, 32, GEMM_MATS, 1, VK_SPLIT_TAIL, VK_FEW_NOT, 0},
+    {64, 64, 64, GEMM_SMALL_MATS, 2, VK_SPLIT_TAIL, VK_FEW_NOT, 0},
+    {64, 128, 32, GEMM_MATS, 2, VK_SPLIT_TAIL, VK_FEW_NOT, 0},
+    {128, 128, 32, GEMM_MATS, 1, VK_SPLIT_TAIL, VK_FEW_NOT, 0},
+    {128, 256, 32, GEMM_MATS, 1, VK_SPLIT_TAIL, VK_FEW_NOT, 0},
+    {32, 32, 32, GEMM_SMALL_MATS, 1, VK_SPLIT_TAIL, VK_FEW_NOT, 0},
 };
 static const struct vk_gemm_tiles for_few[] = {
-    {64, 64, 128, GEMM_SMALL_MATS, 1, VK_SPLIT_TAIL},
-    {64, 64, 64, GEMM_SMALL_MATS, 2, VK_SPLIT_TAIL},
-    {32, 32, 32, GEMM_SMALL_MATS, 1, VK_SPLIT_TAIL},
+    {64, 64, 128, GEMM_SMALL_MATS, 1, VK_SPLIT_TAIL, VK_FEW_NOT, 0},
+    {64, 64, 64, GEMM_SMALL_MATS, 2, VK_SPLIT_TAIL, VK_FEW_NOT, 0},
+    {32, 32, 32, GEMM_SMALL_MATS, 1, VK_SPLIT_TAIL, VK_FEW_NOT, 0},
 };
 static const struct vk_gemm_tiles for_fewer[] = {
-    {64, 32, 128, GEMM_SMALL_MATS, 1, VK_SPLIT_TAIL},
-    {64, 32, 64, GEMM_SMALL_MATS, 2, VK_SPLIT_TAIL},
-    {32, 32, 32, GEMM_SMALL_MATS, 1, VK_SPLIT_TAIL},
+    {64, 32, 128, GEMM_SMALL_MATS, 1, VK_SPLIT_TAIL, VK_FEW_NOT, 0},
+    {64, 32, 64, GEMM_SMALL_MATS, 2, VK_SPLIT_TAIL, VK_FEW_NOT, 0},
+    {32, 32, 32, GEMM_SMALL_MATS, 1, VK_SPLIT_TAIL, VK_FEW_NOT, 0},
 };
 
 uint32_t vk_gemm_candidates(const struct backend *backend, const struct weight *w, uint32_t batch,
@@ -87,8 +97,11 @@ uint32_t vk_gemm_candidates(const struct backend *backend, const struct weight *
         n_all = batch <= 32 ? ARRAY_SIZE(for_fewer) : ARRAY_SIZE(for_few);
     }
     bool is_cpu = physical->props.deviceType == VK_PHYSICAL_DEVICE_TYPE_CPU;
+    if (batch <= STEP_ROWS_MAX && !is_cpu) {
+        n = vk_gemm_few_candidates(backend, w, batch, ret, cap);
+    }
     for (uint32_t i = is_cpu ? n_all - 1 : 0; i < n_all && n < cap; i++) {
-        if (suits(physical, w, &all[i])) {
+        if (suits(backend, w, &all[i])) {
             ret[n++] = all[i];
         }
     }
@@ -100,7 +113,7 @@ static bool choose_tiles(const struct backend *backend, const struct weight *w, 
 {
     struct vk_gemm_shape shape = vk_gemm_shape(w, batch);
     const struct vk_gemm_choice *choice = vk_gemm_find(backend, &shape);
-    if (choice && suits(&backend->device->physical, w, &choice->tiles)) {
+    if (choice && suits(backend, w, &choice->tiles)) {
         *ret = choice->tiles;
         return true;
     }
@@ -134,6 +147,9 @@ int vk_gemm_pipeline(struct backend *backend, const struct weight *w,
         return err_set(err, -ENOTSUP, "no tiles for rows of %u elements", w->cols);
     }
     uint32_t n_warps = warps(physical, &t);
+    enum shader_id shader = t.few                 ? vk_gemm_few_shader(physical, &t)
+                            : t.mats == GEMM_MATS ? SHADER_gemm
+                                                  : SHADER_gemm_small;
     uint32_t spec[] = {
         [SPEC_WG] = n_warps * physical->subgroup_size,
         [SPEC_SLOTS] = n_warps,
@@ -148,9 +164,11 @@ int vk_gemm_pipeline(struct backend *backend, const struct weight *w,
         [SPEC_MAT_N] = physical->coopmat.n,
         [SPEC_MAT_K] = physical->coopmat.k,
         [SPEC_BUFFERS] = t.buffers,
+        [SPEC_WARPS_K] = t.warps_k,
+        [SPEC_ORDER] = backend->matrix_order,
     };
-    return vkc_pipeline_get(backend->device, t.mats == GEMM_MATS ? SHADER_gemm : SHADER_gemm_small,
-                            spec, sizeof spec / sizeof spec[0], err, ret);
+    uint32_t n_spec = t.few ? SPEC_ORDER + 1 : SPEC_BUFFERS + 1;
+    return vkc_pipeline_get(backend->device, shader, spec, n_spec, err, ret);
 }
 
 void vk_record_to_half(struct backend_state *state, VkCommandBuffer cmd, uint64_t x, uint32_t width,
@@ -195,10 +213,22 @@ static uint32_t best_parts(uint32_t n_tiles, uint32_t slots, uint32_t max)
 }
 
 /* room: of the parts of a row of y for all tokens. */
+static struct plan plan_few(const struct weight *w, const struct vk_gemm_tiles *t, uint32_t room)
+{
+    uint32_t down = div_up(w->rows, t->rows), rounds = div_up(w->cols, t->k), max = room / w->rows;
+    uint32_t parts = t->split < rounds ? t->split : rounds;
+    parts = parts < max ? parts : max;
+    return parts > 1 ? (struct plan){.whole = 0, .parts = parts}
+                     : (struct plan){.whole = down, .parts = 1};
+}
+
 static struct plan make_plan(const struct backend *backend, const struct weight *w,
                              const struct vk_gemm_tiles *t, uint32_t batch, uint32_t room)
 {
     const struct vkc_physical *physical = &backend->device->physical;
+    if (t->few) {
+        return plan_few(w, t, room);
+    }
     uint32_t n_warps = warps(physical, t);
     uint32_t room_warps = t->mats == GEMM_MATS ? 8 : 16; /* of a compute unit: registers */
     uint32_t slots = physical->compute_units * (n_warps < room_warps ? room_warps / n_warps : 1);

@@ -130,10 +130,9 @@ struct vk_gemv_tuning vk_gemv_tuning(const struct backend *backend,
 int vk_gemv_pipeline(struct backend *backend, const struct vk_gemv_shape *shape, uint32_t prologue,
                      const struct vk_gemv_tuning *tuning, struct err *err, VkPipeline *ret)
 {
-    uint32_t min_subgroup = backend->device->physical.min_subgroup_size;
     uint32_t spec[] = {
         [SPEC_WG] = tuning->wg,
-        [SPEC_SLOTS] = (tuning->wg + min_subgroup - 1) / min_subgroup,
+        [SPEC_SLOTS] = vkc_subgroups(&backend->device->physical, tuning->wg),
         [SPEC_TYPE] = shape->type,
         [SPEC_AFFINE] = shape->affine,
         [SPEC_GROUP] = shape->group,

@@ -50,15 +50,13 @@ static bool layers_are_alike(const struct model *model)
 static uint32_t shared_bytes(const struct backend_model *bm, uint32_t wg)
 {
     const struct model_config *c = &bm->model->config;
-    uint32_t workers = wg - bm->backend->device->physical.subgroup_size;
     uint32_t width = c->n_heads * c->head_dim, row = vk_row_halfs(c);
-    uint32_t teams = workers / vk_key_lanes(bm);
+    uint32_t slots = vkc_subgroups(&bm->backend->device->physical, wg);
     width = width > c->hidden ? width : c->hidden;
     width = width > c->ffn ? width : c->ffn;
     uint32_t blocks = width / vk_block_of(bm->model->layers[0].qkv.type);
-    uint32_t attend = vk_attend_floats(1, row, teams);
+    uint32_t attend = vk_attend_floats(1, row, slots);
     uint32_t pool = width * 2 > attend * 4 ? width * 2 : (attend + 3) / 4 * 16;
-    uint32_t slots = wg / bm->backend->device->physical.min_subgroup_size;
     const uint32_t rows = 2 * LAYER_WORDS * 4, single = 16;
     return pool + blocks * 8 + 2 * slots * 4 + rows + single;
 }
@@ -172,7 +170,7 @@ int vk_layers_pipeline(struct backend_model *bm, const struct vk_layers_plan *pl
     const struct weight *w = &bm->model->layers[0].qkv;
     uint32_t spec[] = {
         [SPEC_WG] = plan->wg,
-        [SPEC_SLOTS] = plan->wg / bm->backend->device->physical.min_subgroup_size,
+        [SPEC_SLOTS] = vkc_subgroups(&bm->backend->device->physical, plan->wg),
         [SPEC_TYPE] = w->type,
         [SPEC_AFFINE] = w->bias_off != 0,
         [SPEC_GROUP] = w->group,
@@ -182,6 +180,7 @@ int vk_layers_pipeline(struct backend_model *bm, const struct vk_layers_plan *pl
         [SPEC_LAYERS_DIM] = c->head_dim,
         [SPEC_LAYERS_LANES] = vk_key_lanes(bm),
         [SPEC_LAYERS_N_HEADS] = c->n_heads,
+        [SPEC_LAYERS_AHEAD] = plan->wg > 384 ? 6 : 8, /* as registers allow */
     };
     for (int m = 0; m < VK_LAYERS_TILES; m++) {
         uint32_t *tile = &spec[SPEC_QKV_TILE + 4 * m];

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* A model bound to a device: checked against what the shaders can do, its pipelines made. */
+#include <assert.h>
 #include <errno.h>
 #include <math.h>
 #include <pthread.h>
@@ -74,11 +75,9 @@ static int check_model(const struct model *model, struct err *err)
     return r;
 }
 
-/* How many subgroups a workgroup can fall into at most. */
 static uint32_t slots(const struct backend *backend, uint32_t wg)
 {
-    uint32_t min = backend->device->physical.min_subgroup_size;
-    return (wg + min - 1) / min;
+    return vkc_subgroups(&backend->device->physical, wg);
 }
 
 static int vector_pipeline(struct backend *backend, enum shader_id shader, uint32_t wg,
@@ -149,14 +148,14 @@ uint32_t vk_key_lanes(const struct backend_model *bm)
     return lanes;
 }
 
-uint32_t vk_attend_floats(uint32_t heads, uint32_t row, uint32_t teams)
+uint32_t vk_attend_floats(uint32_t heads, uint32_t row, uint32_t subgroups)
 {
-    return (heads + 2 + heads * teams) * row + 2 * heads * teams;
+    return (heads + 2 + heads * subgroups) * row + 2 * heads * subgroups;
 }
 
-static uint32_t attend_shared_bytes(uint32_t heads, uint32_t vecs, uint32_t teams)
+static uint32_t attend_shared_bytes(uint32_t heads, uint32_t vecs, uint32_t subgroups)
 {
-    return (vk_attend_floats(heads, vecs * 8, teams) + 3) * (uint32_t)sizeof(float);
+    return (vk_attend_floats(heads, vecs * 8, subgroups) + 3) * (uint32_t)sizeof(float);
 }
 
 static int attend_one_pipeline(struct backend_model *bm, bool many, struct err *err,
@@ -168,10 +167,10 @@ static int attend_one_pipeline(struct backend_model *bm, bool many, struct err *
     uint32_t vecs = vk_row_halfs(c) / 8, lanes = vk_key_lanes(bm);
     uint32_t heads = heads_at_once(bm->backend, c);
     const uint32_t shared_max = physical->props.limits.maxComputeSharedMemorySize - 512;
-    uint32_t shared_bytes = attend_shared_bytes(heads, vecs, wg / lanes);
+    uint32_t shared_bytes = attend_shared_bytes(heads, vecs, slots(bm->backend, wg));
     while (shared_bytes > shared_max && wg / 2 >= physical->subgroup_size) {
         wg /= 2;
-        shared_bytes = attend_shared_bytes(heads, vecs, wg / lanes);
+        shared_bytes = attend_shared_bytes(heads, vecs, slots(bm->backend, wg));
     }
     const uint32_t vecs_max = 8; /* per invocation: registers */
     if (!physical->has_shuffle || vecs / lanes > vecs_max || c->n_heads % c->n_kv_heads ||
@@ -240,20 +239,42 @@ static int make_gemvs(struct backend_model *bm, struct err *err)
     return r;
 }
 
-/* Its invocations keep a token's row in registers: a few vec4 each, where a workgroup may be so
- * large. */
-static int geglu_half_pipeline(struct backend_model *bm, struct err *err)
+/* Whether a workgroup may be twice as large: as vk_tuning says, and of subgroups of a known size if
+ * they were. */
+static bool may_double(const struct vkc_physical *physical, uint32_t wg)
 {
-    const struct vkc_physical *physical = &bm->backend->device->physical;
-    uint32_t wg = bm->backend->tuning.token_wg, vecs = bm->model->config.ffn / 4;
-    uint32_t max = physical->props.limits.maxComputeWorkGroupInvocations;
-    bool is_cpu = physical->props.deviceType == VK_PHYSICAL_DEVICE_TYPE_CPU;
-    while (!is_cpu && vecs > 6 * wg && 2 * wg <= max) {
+    uint32_t size = physical->subgroup_size;
+    return 2 * wg <= physical->props.limits.maxComputeWorkGroupInvocations &&
+           (2 * wg < size || 2 * wg % size == 0) &&
+           (vkc_is_sized(physical, 2 * wg) || !vkc_is_sized(physical, wg));
+}
+
+/* Its invocations keep a token's row in registers: so many vec4 each, where a workgroup may be so
+ * large. */
+static int row_pipeline(struct backend *backend, enum shader_id shader, uint32_t width,
+                        uint32_t each, struct err *err, VkPipeline *ret)
+{
+    const struct vkc_physical *physical = &backend->device->physical;
+    uint32_t wg = backend->tuning.token_wg;
+    while (width / 4 > each * wg && may_double(physical, wg)) {
         wg *= 2;
     }
-    uint32_t spec[] =
-        {[SPEC_WG] = wg, [SPEC_SLOTS] = slots(bm->backend, wg), [SPEC_FFN] = bm->model->config.ffn};
-    return vkc_pipeline_get(bm->backend->device, SHADER_geglu_half, spec, 3, err, &bm->geglu_half);
+    static_assert(SPEC_FFN == SPEC_WIDTH, "a row's width");
+    uint32_t spec[] = {[SPEC_WG] = wg, [SPEC_SLOTS] = slots(backend, wg), [SPEC_WIDTH] = width};
+    return vkc_pipeline_get(backend->device, shader, spec, 3, err, ret);
+}
+
+static int row_pipelines(struct backend_model *bm, struct err *err)
+{
+    const struct model_config *c = &bm->model->config;
+    int r = row_pipeline(bm->backend, SHADER_rmsnorm, c->hidden, 2, err, &bm->rmsnorm);
+    if (r == 0) {
+        r = row_pipeline(bm->backend, SHADER_add_norm, c->hidden, 2, err, &bm->add_norm);
+    }
+    if (r == 0 && vk_gemm_possible(bm->backend)) {
+        r = row_pipeline(bm->backend, SHADER_geglu_half, c->ffn, 3, err, &bm->geglu_half);
+    }
+    return r;
 }
 
 /* All that decoding and prefill use; what only LOGITS_ALL needs is made when it is asked for. */
@@ -266,8 +287,6 @@ static int make_pipelines(struct backend_model *bm, struct err *err)
         uint32_t wg;
         VkPipeline *ret;
     } vectors[] = {
-        {SHADER_rmsnorm, tuning->token_wg, &bm->rmsnorm},
-        {SHADER_add_norm, tuning->token_wg, &bm->add_norm},
         {SHADER_geglu, tuning->token_wg, &bm->geglu},
         {SHADER_to_half, tuning->token_wg, &bm->to_half},
         {SHADER_sum_parts, tuning->token_wg, &bm->sum_parts},
@@ -276,8 +295,8 @@ static int make_pipelines(struct backend_model *bm, struct err *err)
     for (size_t i = 0; i < sizeof vectors / sizeof vectors[0] && r == 0; i++) {
         r = vector_pipeline(backend, vectors[i].shader, vectors[i].wg, err, vectors[i].ret);
     }
-    if (r == 0 && vk_gemm_possible(backend)) {
-        r = geglu_half_pipeline(bm, err);
+    if (r == 0) {
+        r = row_pipelines(bm, err);
     }
     if (r == 0) {
         r = vk_attend_pipelines(bm, false, err, &bm->attend);

@@ -19,6 +19,19 @@ struct vkc_pipeline {
     bool is_new; /* to the cache on disk, as far as the driver tells */
 };
 
+bool vkc_is_sized(const struct vkc_physical *physical, uint32_t wg)
+{
+    return physical->has_size_control && wg % physical->subgroup_size == 0 &&
+           wg / physical->subgroup_size <= physical->max_subgroups;
+}
+
+uint32_t vkc_subgroups(const struct vkc_physical *physical, uint32_t wg)
+{
+    bool sized = vkc_is_sized(physical, wg);
+    uint32_t least = sized ? physical->subgroup_size : physical->min_subgroup_size;
+    return (wg + least - 1) / least;
+}
+
 static int create_handle(struct vkc_device *device, struct vkc_pipeline *pipeline, struct err *err)
 {
     const struct shader *shader = &shaders[pipeline->shader];
@@ -51,10 +64,7 @@ static int create_handle(struct vkc_device *device, struct vkc_pipeline *pipelin
         .sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO,
         .requiredSubgroupSize = device->physical.subgroup_size,
     };
-    bool sized =
-        device->physical.has_size_control &&
-        pipeline->spec[SPEC_WG] % device->physical.subgroup_size == 0 &&
-        pipeline->spec[SPEC_WG] / device->physical.subgroup_size <= device->physical.max_subgroups;
+    bool sized = vkc_is_sized(&device->physical, pipeline->spec[SPEC_WG]);
     VkPipelineCreationFeedbackEXT feedback = {0}, stage_feedback = {0};
     VkPipelineCreationFeedbackCreateInfoEXT feedback_info = {
         .sType = VK_STRUCTURE_TYPE_PIPELINE_CREATION_FEEDBACK_CREATE_INFO_EXT,

@@ -47,10 +47,24 @@ static bool takes_gemm(const struct op *op, const struct weight *w)
 }
 
 /* Whether what norms or gates leaves only the half form to the matrix that reads it next. The
- * head's batch may be one token of many. */
+ * head's batch may be one token of a timeline's many. */
 static bool leaves_half(const struct op *op, const struct weight *reader)
 {
-    return op->in_pass && reader != &op->state->bm->model->head && takes_gemm(op, reader);
+    bool is_one = reader == &op->state->bm->model->head && op->state->kv;
+    return op->in_pass && !is_one && takes_gemm(op, reader);
+}
+
+/* One token each of other timelines has all of attention in one dispatch. */
+static bool attends_at_once(const struct backend_state *state)
+{
+    return !state->kv && vk_attend_of(state)->attend_one;
+}
+
+/* Whether that dispatch leaves only the half form. */
+static bool attends_half(const struct op *op, const struct weight *reader)
+{
+    return attends_at_once(op->state) && leaves_half(op, reader) &&
+           config_of(op)->head_dim % 4 == 0;
 }
 
 /* Whether a GEMM leaves the adding up of its parts to the norm that comes next. */
@@ -74,7 +88,8 @@ static int record_matmul(const struct op *op, const struct weight *w, const char
         return vk_record_few(op->state, op->cmd, w, &input, y, false, op->batch, name, op->err);
     }
     if (!one && takes_gemm(op, w)) {
-        if (x == act(op, ACT_ATT) || !leaves_half(op, w)) {
+        bool is_half = x == act(op, ACT_ATT) ? attends_half(op, w) : leaves_half(op, w);
+        if (!is_half) {
             vk_record_to_half(op->state, op->cmd, x, w->cols, op->batch);
             vkc_barrier(bm->backend->device, op->cmd, VKC_SHADER_TO_SHADER);
         }
@@ -139,7 +154,6 @@ static int record_attn_norm(const struct op *op, uint32_t layer)
         .half_ = act(op, ACT_HALF),
         .power = act(op, ACT_POWER),
         .step_p = op->state->step.address,
-        .width = config_of(op)->hidden,
         .eps = config_of(op)->rms_eps,
         .as_half = leaves_half(op, &bm->model->layers[layer].qkv),
     };
@@ -165,7 +179,6 @@ static int record_add_norm(const struct op *op, const struct weight *writer, uin
         .half_ = act(op, ACT_HALF),
         .power = act(op, ACT_POWER),
         .step_p = op->state->step.address,
-        .width = config_of(op)->hidden,
         .eps = config_of(op)->rms_eps,
         .as_half = leaves_half(op, reader),
         .first = parts.first / 4,
@@ -212,7 +225,7 @@ static int record_rope_store(const struct op *op, uint32_t layer)
 }
 
 void vk_record_attend_one(struct backend_state *state, VkCommandBuffer cmd, uint32_t layer,
-                          uint32_t batch)
+                          uint32_t batch, bool as_half)
 {
     struct op op = {.state = state, .cmd = cmd, .batch = batch};
     const struct backend_model *bm = state->bm;
@@ -226,9 +239,9 @@ void vk_record_attend_one(struct backend_state *state, VkCommandBuffer cmd, uint
         .turns = bm->turns.address + table,
         .k = kv.k,
         .v = kv.v,
-        .k_out = kv.k,
-        .v_out = kv.v,
         .att = act(&op, ACT_ATT),
+        .half_ = as_half ? act(&op, ACT_HALF) : 0,
+        .power = act(&op, ACT_POWER),
         .parts = state->part_sums.address,
         .finished = state->finished.address,
         .step_p = state->step.address,
@@ -425,12 +438,26 @@ static int make_room(struct pass *pass, uint32_t layer)
     return r;
 }
 
+static void append_attend_one(struct pass *pass, uint32_t layer)
+{
+    const struct backend_model *bm = pass->state->bm;
+    const struct op op = {.state = pass->state, .batch = pass->batch, .in_pass = true};
+    bool as_half = attends_half(&op, &bm->model->layers[layer].attn_out);
+    vkc_barrier(bm->backend->device, current(pass), VKC_SHADER_TO_SHADER);
+    vk_record_attend_one(pass->state, current(pass), layer, pass->batch, as_half);
+}
+
 static int append_layer(struct pass *pass, uint32_t layer)
 {
     int r = make_room(pass, layer);
     /* From the second layer on, the FFN_ADD before has normed already. */
     for (int which = layer == 0 ? OP_ATTN_NORM : OP_QKV; which <= OP_FFN_ADD && r == 0; which++) {
-        r = append(pass, (enum backend_op)which, layer, false);
+        if (which == OP_ROPE_STORE && attends_at_once(pass->state)) {
+            append_attend_one(pass, layer);
+            which = OP_ATTENTION;
+        } else {
+            r = append(pass, (enum backend_op)which, layer, false);
+        }
     }
     return r;
 }
@@ -487,6 +514,20 @@ static int append_decode(struct pass *pass, enum logits_want want)
     return r;
 }
 
+/* Whether the larger matrices of all layers are multiplied as those of a batch of one timeline:
+ * then the others, too, read what that leaves them. */
+static bool takes_gemms(const struct pass *pass)
+{
+    const struct op op = {.state = pass->state, .batch = pass->batch};
+    const struct model *model = pass->state->bm->model;
+    bool takes = true;
+    for (uint32_t l = 0; l < model->config.n_layers; l++) {
+        takes = takes && takes_gemm(&op, &model->layers[l].gate_up) &&
+                takes_gemm(&op, &model->layers[l].down);
+    }
+    return takes;
+}
+
 static int record_pass(struct pass *pass, enum logits_want want)
 {
     int r = start_segment(pass);
@@ -496,7 +537,7 @@ static int record_pass(struct pass *pass, enum logits_want want)
     vk_mark(pass->state, current(pass), NULL);
     /* What the pass before this one read must not be overwritten yet, and its writes be seen. */
     vkc_barrier(pass->state->bm->backend->device, current(pass), VKC_SHADER_TO_SHADER);
-    bool decodes = pass->batch == 1 || !pass->state->kv;
+    bool decodes = pass->batch == 1 || (!pass->state->kv && !takes_gemms(pass));
     r = decodes ? append_decode(pass, want) : append_ops(pass, want);
     if (r < 0) {
         return r;

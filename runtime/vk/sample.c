@@ -19,9 +19,9 @@ int vk_sample_pipelines(struct backend *backend, struct err *err, struct vk_samp
     } used[] = {{SHADER_sample_top, &ret->top},
                 {SHADER_sample_bins, &ret->bins},
                 {SHADER_sample_draw, &ret->draw}};
-    uint32_t min_subgroup = backend->device->physical.min_subgroup_size;
     uint32_t wg = backend->tuning.sample_wg;
-    uint32_t spec[] = {[SPEC_WG] = wg, [SPEC_SLOTS] = (wg + min_subgroup - 1) / min_subgroup};
+    uint32_t spec[] =
+        {[SPEC_WG] = wg, [SPEC_SLOTS] = vkc_subgroups(&backend->device->physical, wg)};
     int r = 0;
     for (int i = 0; i < 3 && r == 0; i++) {
         r = vkc_pipeline_get(backend->device, used[i].shader, spec, 2, err, used[i].ret);
@@ -186,7 +186,7 @@ void vk_record_sample(struct vk_sampler *sampler, VkCommandBuffer cmd, uint32_t 
         .ring = sampler->ring.address,
         .next_id = io->next_id,
         .next_pos = io->next_pos,
-        .next_stride = io->stride,
+        .pos_stride = io->pos_stride,
         .vocab = sampler->vocab,
         .is_last = kind == VK_SAMPLE_GREEDY,
     };

@@ -229,6 +229,8 @@ int vk_state_create_many(struct backend_model *bm, struct err *err, struct backe
         return err_set(err, -ENOMEM, "no memory for a state");
     }
     state->bm = bm;
+    state->run.by = state;
+    state->run.n_rows = STEP_ROWS_MAX;
     int r = create_work(state, STEP_ROWS_MAX, STEP_ROWS_MAX, err);
     if (r == 0) {
         r = create_logits(state, STEP_ROWS_MAX, err, &state->all);
@@ -253,6 +255,8 @@ int vk_state_create(struct backend_model *bm, uint32_t max_pos, struct err *err,
     }
     state->bm = bm;
     state->max_pos = max_pos;
+    state->run.by = state;
+    state->run.n_rows = 1;
     uint64_t kv_bytes = 0;
     int r = create_kv(state, err, &kv_bytes);
     if (r < 0) {
@@ -306,7 +310,7 @@ void vk_state_destroy(struct backend_state *state)
             vk_recording_finish(state, &state->recordings[b][w]);
         }
     }
-    vk_steps_finish(state);
+    vk_run_finish(&state->run);
     finish_logits(state, &state->all);
     finish_logits(state, &state->last);
     vk_layers_finish(state);

@@ -15,14 +15,14 @@
 #include "gttd_util.h"
 #include "vk.h"
 
-#define TUNE_VERSION "tuned 8" /* of the file's format, the shaders and the candidates */
+#define TUNE_VERSION "tuned 9" /* of the file's format, the shaders and the candidates */
 #define N_MATRICES   5         /* of a layer, and the head: */
 #define HEAD         4
 #define LAYERS_MAX   16 /* of a model that are measured: enough to be larger than a cache */
 #define RUNS         5  /* of which the fastest counts */
 #define CANDIDATES   24
 #define WARM_NS      1500000000u
-#define TUNE_NS      18000000000u /* then no further shape is begun: the next start goes on */
+#define TUNE_NS      16000000000u /* then no further shape is begun: the next start goes on */
 
 /* One shape's measuring: the same matrix of several layers, one after the other. */
 struct trial {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Which specialization of few.comp suits a device best for a few tokens, or whether gemm.comp does:
- * see tune.c. */
+/* Which specialization of few.comp suits a device best for a few tokens, or which tiles of a GEMM
+ * do: see tune.c. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -11,10 +11,17 @@
 #include "gttd_util.h"
 #include "vk.h"
 
-#define N_MATRICES 4
-#define LAYERS_MAX 16         /* of a model that are measured: enough to be larger than a cache */
-#define RUNS       8          /* of which the fastest counts */
-#define CANDIDATES 5          /* of few.comp */
+#define N_MATRICES 5 /* of a layer, and the head: */
+#define GATE_UP    2
+#define DOWN       3
+#define HEAD       4
+#define LAYERS_MAX 16 /* of a model that are measured: enough to be larger than a cache */
+#define RUNS       8  /* of which the fastest counts */
+#define CANDIDATES 5  /* of few.comp */
+#define FEWER      2  /* of many tokens, for which a GEMM is likely */
+#define FEWER_FROM 16
+#define TILES      4 /* of a GEMM */
+#define WAYS_MAX   (CANDIDATES + TILES)
 #define WARM_NS    700000000u /* until clocks are up that went down meanwhile */
 
 /* Two and four tokens wait for memory as one does, and run as should be good. */
@@ -84,13 +91,15 @@ struct trial {
     struct vk_few_shape shape;
     const struct weight *matrices[LAYERS_MAX];
     uint32_t n_matrices;
+    int which;
     enum vk_act x, y, gemm_y;
     VkQueryPool timer;
     struct vk_few_tuning list[CANDIDATES];
-    uint32_t n;                           /* of the list; then gemm.comp, if it is a way, too */
-    VkCommandBuffer cmds[CANDIDATES + 1]; /* [n_cmds] */
+    struct vk_gemm_tiles tiles[TILES];
+    uint32_t n, n_tiles;            /* of both lists: the ways, in this order */
+    VkCommandBuffer cmds[WAYS_MAX]; /* [n_cmds] */
     uint32_t n_cmds;
-    double ns[CANDIDATES + 1]; /* the fastest run; 0: none */
+    double ns[WAYS_MAX]; /* the fastest run; 0: none */
 };
 
 static void gather(struct trial *trial, const struct model *model, int which, uint32_t batch)
@@ -100,27 +109,45 @@ static void gather(struct trial *trial, const struct model *model, int which, ui
     } acts[] = {{ACT_Z, ACT_QKV, ACT_QKV},
                 {ACT_ATT, ACT_Y, ACT_Y},
                 {ACT_Z, ACT_H, ACT_GATE_UP},
-                {ACT_H, ACT_Y, ACT_Y}};
+                {ACT_H, ACT_Y, ACT_Y},
+                {ACT_Z, ACT_QKV, ACT_QKV}}; /* the head's, over all that lies behind */
     uint32_t n = model->config.n_layers < LAYERS_MAX ? model->config.n_layers : LAYERS_MAX;
+    n = which == HEAD ? 1 : n;
     for (uint32_t l = 0; l < n; l++) {
         const struct model_layer *layer = &model->layers[l];
-        const struct weight *all[] = {&layer->qkv, &layer->attn_out, &layer->gate_up, &layer->down};
+        const struct weight *all[] = {&layer->qkv, &layer->attn_out, &layer->gate_up, &layer->down,
+                                      &model->head};
         trial->matrices[l] = all[which];
     }
     trial->n_matrices = n;
+    trial->which = which;
     trial->x = acts[which].x;
     trial->y = acts[which].y;
     trial->gemm_y = acts[which].gemm_y;
-    trial->shape = vk_few_shape(trial->matrices[0], batch, which == 2);
+    trial->shape = vk_few_shape(trial->matrices[0], batch, which == GATE_UP);
 }
 
-static bool is_wanted(const struct backend *backend, const struct trial *trial)
+/* The head's results, of which gemm.comp writes whole matrices, must not reach what it reads. */
+static bool has_room(const struct backend_model *bm, const struct trial *trial)
 {
+    const struct model_config *c = &bm->model->config;
+    uint64_t width = 0;
+    for (int a = ACT_QKV; a < ACT_HALF; a++) {
+        width += vk_act_width(c, (enum vk_act)a);
+    }
+    uint64_t padded = (trial->shape.batch + 15) / 16 * 16;
+    return trial->which != HEAD ||
+           padded * trial->shape.rows <= width * bm->backend->tuning.batch_max;
+}
+
+static bool is_wanted(const struct backend_model *bm, const struct trial *trial)
+{
+    const struct backend *backend = bm->backend;
     const struct weight *w = trial->matrices[0];
     const struct vk_few_shape *shape = &trial->shape;
     struct vk_few_tuning any;
     return weight_bytes(w) >= VK_TUNE_MIN_BYTES && vk_few_possible(backend, w) &&
-           !vk_few_find(backend, shape) &&
+           has_room(bm, trial) && !vk_few_find(backend, shape) &&
            vk_few_candidates(backend, w, shape->batch, shape->glu, &any, 1) == 1;
 }
 
@@ -130,9 +157,30 @@ bool vk_tune_few_wanted(const struct backend_model *bm)
     for (uint32_t i = 0; i < SHAPES_MAX && !wanted; i++) {
         struct trial trial = {0};
         gather(&trial, bm->model, (int)(i % N_MATRICES), batches[i / N_MATRICES]);
-        wanted = is_wanted(bm->backend, &trial);
+        wanted = is_wanted(bm, &trial);
     }
     return wanted;
+}
+
+/* As a pass runs it: what norms the input, or gates it, leaves its half form, which takes it as
+ * long as quantizing takes few.comp; who reads ACT_Y adds up its parts. */
+static int record_gemm(const struct trial *trial, VkCommandBuffer cmd, const struct weight *w,
+                       const struct vk_gemm_tiles *tiles, struct err *err)
+{
+    struct backend_state *state = trial->state;
+    struct vkc_device *device = state->bm->backend->device;
+    uint64_t acts = state->acts.address, y = acts + state->act_off[trial->gemm_y];
+    uint32_t batch = trial->shape.batch;
+    if (trial->which != DOWN) {
+        vk_record_to_half(state, cmd, acts + state->act_off[trial->x], w->cols, batch);
+        vkc_barrier(device, cmd, VKC_SHADER_TO_SHADER);
+    }
+    int r = vk_record_gemm(state, cmd, w, tiles, y, trial->gemm_y == ACT_Y, batch, NULL, err);
+    if (r == 0 && trial->which == GATE_UP) {
+        vkc_barrier(device, cmd, VKC_SHADER_TO_SHADER);
+        r = vk_record_op(state, cmd, OP_GEGLU, 0, batch, false, err);
+    }
+    return r;
 }
 
 static int record_matrix(const struct trial *trial, VkCommandBuffer cmd, const struct weight *w,
@@ -141,11 +189,8 @@ static int record_matrix(const struct trial *trial, VkCommandBuffer cmd, const s
     struct backend_state *state = trial->state;
     struct backend *backend = state->bm->backend;
     const uint64_t *off = state->act_off, acts = state->acts.address;
-    if (way == trial->n) {
-        vk_record_to_half(state, cmd, acts + off[trial->x], w->cols, trial->shape.batch);
-        vkc_barrier(backend->device, cmd, VKC_SHADER_TO_SHADER);
-        return vk_record_gemm(state, cmd, w, NULL, acts + off[trial->gemm_y], false,
-                              trial->shape.batch, NULL, err);
+    if (way >= trial->n) {
+        return record_gemm(trial, cmd, w, &trial->tiles[way - trial->n], err);
     }
     struct vk_gemv_input input = {.prologue = GEMV_PLAIN, .x = acts + off[trial->x]};
     const struct vk_few_tuning *usual = backend->few;
@@ -173,9 +218,11 @@ static int record(const struct trial *trial, VkCommandBuffer cmd, uint32_t way, 
 static int compile(void *data, uint32_t i, struct err *err)
 {
     const struct trial *trial = data;
+    struct backend *backend = trial->state->bm->backend;
+    const struct weight *w = trial->matrices[0];
     VkPipeline made;
-    return vk_few_pipeline(trial->state->bm->backend, trial->matrices[0], &trial->list[i],
-                           trial->shape.glu, err, &made);
+    return i < trial->n ? vk_few_pipeline(backend, w, &trial->list[i], trial->shape.glu, err, &made)
+                        : vk_gemm_pipeline(backend, w, &trial->tiles[i - trial->n], err, &made);
 }
 
 /* All ways are compiled and recorded before the first is run. */
@@ -184,9 +231,14 @@ static int record_all(struct trial *trial, struct err *err)
     struct backend *backend = trial->state->bm->backend;
     const struct weight *w = trial->matrices[0];
     uint32_t batch = trial->shape.batch;
-    trial->n = vk_few_candidates(backend, w, batch, trial->shape.glu, trial->list, CANDIDATES);
-    int r = vkc_pipelines_make(backend->device, trial->n, compile, trial, err);
-    uint32_t n_ways = trial->n + (batch > backend->tuning.few_max && vk_gemm_fits(backend, w));
+    bool fewer = batch >= FEWER_FROM && vk_gemm_fits(backend, w);
+    trial->n = vk_few_candidates(backend, w, batch, trial->shape.glu, trial->list,
+                                 fewer ? FEWER : CANDIDATES);
+    if (vk_gemm_fits(backend, w)) {
+        trial->n_tiles = vk_gemm_candidates(backend, w, batch, trial->tiles, TILES);
+    }
+    uint32_t n_ways = trial->n + trial->n_tiles;
+    int r = vkc_pipelines_make(backend->device, n_ways, compile, trial, err);
     for (uint32_t way = 0; way < n_ways && r == 0; way++) {
         r = vkc_cmd_begin(backend->device, err, &trial->cmds[way]);
         if (r == 0) {
@@ -217,25 +269,46 @@ static int run_all(struct trial *trial, uint64_t min_ns, struct err *err)
     return r;
 }
 
+static int keep_tiles(const struct trial *trial, uint32_t way)
+{
+    struct backend *backend = trial->state->bm->backend;
+    const struct weight *w = trial->matrices[0];
+    struct vk_gemm_choice choice = {
+        .shape = vk_gemm_shape(w, trial->shape.batch),
+        .tiles = trial->tiles[way - trial->n],
+        .tflops =
+            2e-3 * w->rows * w->cols * trial->shape.batch * trial->n_matrices / trial->ns[way],
+    };
+    char text[256];
+    vk_gemm_choice_print(&choice, text, sizeof text);
+    vkc_log(backend->instance, "tuned: %s", text);
+    return vk_gemm_find(backend, &choice.shape) ? 0 : vk_gemm_add(backend, &choice);
+}
+
 static int keep_best(const struct trial *trial, struct err *err)
 {
     struct backend *backend = trial->state->bm->backend;
     uint32_t best = 0;
     for (uint32_t way = 1; way < trial->n_cmds; way++) {
-        best = trial->ns[way] < trial->ns[best] ? way : best;
+        bool is_better = trial->ns[best] == 0 || trial->ns[way] < trial->ns[best];
+        best = trial->ns[way] > 0 && is_better ? way : best;
     }
     struct vk_few_choice choice = {
         .shape = trial->shape,
         .tuning = trial->list[best < trial->n ? best : 0],
         .us = trial->ns[best] * 1e-3 / trial->n_matrices,
     };
-    if (best == trial->n) {
+    int r = 0;
+    if (best >= trial->n) {
         choice.tuning.tokens = 0;
+        r = keep_tiles(trial, best);
     }
     char text[256];
     vk_few_choice_print(&choice, text, sizeof text);
     vkc_log(backend->instance, "tuned: %s", text);
-    int r = add_choice(backend, &choice);
+    if (r == 0) {
+        r = add_choice(backend, &choice);
+    }
     return r == 0 ? 0 : err_set(err, r, "no memory for a tuning");
 }
 
@@ -259,7 +332,7 @@ static int prepare(struct backend_state *state, VkQueryPool timer, uint64_t end_
         struct trial *trial = &trials[*ret_n];
         *trial = (struct trial){.state = state, .timer = timer};
         gather(trial, state->bm->model, (int)(i % N_MATRICES), batches[i / N_MATRICES]);
-        if (is_wanted(state->bm->backend, trial) && !is_listed(trials, *ret_n, &trial->shape)) {
+        if (is_wanted(state->bm, trial) && !is_listed(trials, *ret_n, &trial->shape)) {
             ++*ret_n;
             r = record_all(trial, err);
         }

@@ -27,7 +27,7 @@ const struct vk_gemm_choice *vk_gemm_find(const struct backend *backend,
     return NULL;
 }
 
-static int add_choice(struct backend *backend, const struct vk_gemm_choice *choice)
+int vk_gemm_add(struct backend *backend, const struct vk_gemm_choice *choice)
 {
     struct vk_gemm_choice *grown = realloc(backend->gemms, (backend->n_gemms + 1) * sizeof *grown);
     if (!grown) {
@@ -41,23 +41,27 @@ static int add_choice(struct backend *backend, const struct vk_gemm_choice *choi
 #define LINE_FORMAT                                                                             \
     "gemm type %" SCNu32 " affine %" SCNu32 " group %" SCNu32 " cols %" SCNu32 " rows %" SCNu32 \
     " batch %" SCNu32 ": rows %" SCNu32 " tokens %" SCNu32 " k %" SCNu32 " mats %" SCNu32       \
-    " buffers %" SCNu32 " split %" SCNu32
+    " buffers %" SCNu32 " split %" SCNu32 " few %" SCNu32 " warps_k %" SCNu32
 
 int vk_gemm_choice_print(const struct vk_gemm_choice *c, char *text, size_t size)
 {
     return snprintf(text, size, LINE_FORMAT " tflops %.2f", c->shape.type, c->shape.affine,
                     c->shape.group, c->shape.cols, c->shape.rows, c->shape.batch, c->tiles.rows,
                     c->tiles.tokens, c->tiles.k, c->tiles.mats, c->tiles.buffers, c->tiles.split,
-                    c->tflops);
+                    c->tiles.few, c->tiles.warps_k, c->tflops);
 }
 
 /* That the tiles suit device and matrix is checked when they are used; here only that they are
  * numbers to compute with. */
 static bool is_sane(const struct vk_gemm_tiles *t)
 {
-    return t->rows && t->rows <= 1024 && t->tokens && t->tokens <= VK_BATCH_MAX && t->k &&
-           t->k <= 256 && t->k % 32 == 0 && (t->mats == GEMM_MATS || t->mats == GEMM_SMALL_MATS) &&
-           (t->buffers == 1 || t->buffers == 2) && t->split <= VK_SPLIT_MORE;
+    bool is_form = t->few ? t->few <= VK_FEW_DIRECT && t->warps_k && t->warps_k <= 32 &&
+                                t->k <= 1024 * t->warps_k
+                          : (t->mats == GEMM_MATS || t->mats == GEMM_SMALL_MATS) &&
+                                t->split <= VK_SPLIT_MORE && t->k <= 256;
+    return is_form && t->rows && t->rows <= 1024 && t->tokens && t->tokens <= VK_BATCH_MAX &&
+           t->k && t->k <= 8192 && t->k % 32 == 0 && (t->buffers == 1 || t->buffers == 2) &&
+           t->split <= 16;
 }
 
 void vk_gemm_choice_read(struct backend *backend, const char *line)
@@ -65,11 +69,11 @@ void vk_gemm_choice_read(struct backend *backend, const char *line)
     struct vk_gemm_choice c = {0};
     struct vk_gemm_shape *s = &c.shape;
     struct vk_gemm_tiles *t = &c.tiles;
-    int n =
-        sscanf(line, LINE_FORMAT " tflops %lf", &s->type, &s->affine, &s->group, &s->cols, &s->rows,
-               &s->batch, &t->rows, &t->tokens, &t->k, &t->mats, &t->buffers, &t->split, &c.tflops);
-    if (n == 13 && is_sane(t) && !vk_gemm_find(backend, s)) {
-        (void)add_choice(backend, &c); /* without it, it is measured again */
+    int n = sscanf(line, LINE_FORMAT " tflops %lf", &s->type, &s->affine, &s->group, &s->cols,
+                   &s->rows, &s->batch, &t->rows, &t->tokens, &t->k, &t->mats, &t->buffers,
+                   &t->split, &t->few, &t->warps_k, &c.tflops);
+    if (n == 15 && is_sane(t) && !vk_gemm_find(backend, s)) {
+        (void)vk_gemm_add(backend, &c); /* without it, it is measured again */
     }
 }
 
@@ -175,7 +179,7 @@ static int tune_shape(const struct trial *trial, struct err *err)
     char text[256];
     vk_gemm_choice_print(&best, text, sizeof text);
     vkc_log(backend->instance, "tuned: %s", text);
-    int r = add_choice(backend, &best);
+    int r = vk_gemm_add(backend, &best);
     return r == 0 ? 0 : err_set(err, r, "no memory for a tuning");
 }
 

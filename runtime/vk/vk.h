@@ -2,10 +2,10 @@
 /*
  * What the parts of the Vulkan backend share: weights.c and device_copy.c bring an image to the
  * device, model.c makes its pipelines, gemv.c multiplies one token by a quantized matrix as tune.c
- * found best, few.c a few tokens, gemm.c many, state.c holds a timeline, record.c turns operations
- * into dispatches, decode.c a pass of one token, or of one each of several timelines, into few of
- * them, forward.c, many.c and op.c run them, sample.c draws tokens, steps.c decodes ahead of the
- * host, profile.c times them.
+ * found best, few.c a few tokens, gemm.c many, with gemm_few.c's tiles also a few, state.c holds a
+ * timeline, record.c turns operations into dispatches, decode.c a pass of one token, or of one each
+ * of several timelines, into few of them, forward.c, many.c and op.c run them, sample.c draws
+ * tokens, steps.c decodes ahead of the host, profile.c times them.
  */
 #ifndef VK_H
 #define VK_H
@@ -32,7 +32,7 @@ struct vk_tuning {
     uint32_t attend_wg;   /* attend_one */
     uint32_t sample_wg;   /* sample_*, a power of two of at most SAMPLE_BINS / 2 */
     uint32_t quantize_wg; /* quantize */
-    uint32_t few_max;     /* tokens from which on cooperative matrices beat few.comp */
+    uint32_t few_max;     /* tokens up to which few.comp is taken where nothing was measured */
     uint32_t batch_max;   /* tokens in one pass, at most VK_BATCH_MAX */
     double
         segment_flops; /* of one submission: a GPU that is busy for two seconds is taken for hung */
@@ -64,19 +64,25 @@ struct vk_gemv_choice {
     double gbps; /* as measured with it */
 };
 
-/* What gemm.comp is made for. */
+/* What a GEMM is made for. */
 struct vk_gemm_shape {
     uint32_t type, affine, group, cols, rows;
-    uint32_t batch; /* up to so many tokens: 32, VK_ALL_MAX or VK_BATCH_MAX */
+    uint32_t batch; /* up to so many tokens: 8, 16, 32, VK_ALL_MAX or VK_BATCH_MAX */
 };
 
-/* How it runs: see gemm.glsl. */
+/* How it runs: see gemm.glsl and gemm_few.glsl. */
 struct vk_gemm_tiles {
     uint32_t rows, tokens, k; /* of a workgroup */
-    uint32_t mats;            /* GEMM_MATS: gemm.comp, GEMM_SMALL_MATS: gemm_small.comp */
+    uint32_t mats; /* GEMM_MATS: gemm.comp, GEMM_SMALL_MATS: gemm_small.comp; not read of a few */
     uint32_t buffers;
-    uint32_t split; /* which tiles are made in parts along K: VK_SPLIT_... */
+    uint32_t split;   /* which tiles are made in parts along K: VK_SPLIT_...; of a few: the parts */
+    uint32_t few;     /* VK_FEW_... */
+    uint32_t warps_k; /* of a few: subgroups that share rows */
 };
+
+#define VK_FEW_NOT    0 /* gemm.glsl */
+#define VK_FEW_SHARED 1 /* gemm_few.glsl, its weights through shared memory */
+#define VK_FEW_DIRECT 2 /* from register to register */
 
 /* A device makes so many tiles at once, a wave; what is left over after the last full wave, or all
  * if there is none, would leave part of it idle. */
@@ -100,7 +106,7 @@ struct vk_few_shape {
 /* How it runs: see few.comp. */
 struct vk_few_tuning {
     uint32_t wg, lanes, rows, unroll;
-    uint32_t tokens; /* of a workgroup; in a choice, 0: gemm.comp is faster */
+    uint32_t tokens; /* of a workgroup; in a choice, 0: a GEMM is faster */
 };
 
 struct vk_few_choice {
@@ -146,6 +152,7 @@ struct backend {
     uint32_t n_choices;
     struct vk_gemm_choice *gemms; /* [n_gemms], measured: tune_gemm.c */
     uint32_t n_gemms;
+    uint32_t matrix_order;      /* SPEC_ORDER, or VK_ORDER_NONE: it is another one, or unknown */
     struct vk_few_choice *fews; /* [n_fews], measured: tune_few.c */
     uint32_t n_fews;
     struct vk_layers_choice *layers_choices; /* [n_layers_choices], measured: tune_layers.c */
@@ -217,10 +224,9 @@ bool vk_weight_start(const struct backend_model *bm, struct weight_start *ret);
 int vk_embed_pipeline(struct backend_model *bm, struct err *err, VkPipeline *ret);
 int vk_matmul_pipeline(struct backend_model *bm, const struct weight *w, uint32_t tile,
                        struct err *err, VkPipeline *ret);
-/* Of attention: invocations that share a key; shared memory, of workgroups of so many teams of
- * them. */
+/* Of attention: invocations that share a key; shared memory, of workgroups of so many subgroups. */
 uint32_t vk_key_lanes(const struct backend_model *bm);
-uint32_t vk_attend_floats(uint32_t heads, uint32_t row, uint32_t teams);
+uint32_t vk_attend_floats(uint32_t heads, uint32_t row, uint32_t subgroups);
 int vk_attend_pipelines(struct backend_model *bm, bool many, struct err *err,
                         struct vk_attend_pipelines *ret);
 
@@ -305,6 +311,26 @@ bool vk_layers_failed(const struct backend_state *state);
  */
 int vk_layers_check(struct backend_state *state, struct err *err);
 
+/* gemm_few.c */
+
+/* Elements of a stored type in 16 bytes. */
+uint32_t vk_gemm_block_of(uint32_t type);
+/* For tiles of a few: subgroups of a workgroup; whether they suit a matrix on this device. */
+uint32_t vk_gemm_few_warps(const struct vkc_physical *physical, const struct vk_gemm_tiles *t);
+bool vk_gemm_few_suits(const struct backend *backend, const struct weight *w,
+                       const struct vk_gemm_tiles *t);
+enum shader_id vk_gemm_few_shader(const struct vkc_physical *physical,
+                                  const struct vk_gemm_tiles *t);
+/* As vk_gemm_candidates(), of a few only. */
+uint32_t vk_gemm_few_candidates(const struct backend *backend, const struct weight *w,
+                                uint32_t batch, struct vk_gemm_tiles *ret, uint32_t cap);
+
+/* matrix_order.c */
+
+#define VK_ORDER_NONE 0x100
+/* Ask the device: backend->matrix_order. */
+int vk_matrix_order(struct backend *backend, struct err *err);
+
 /* gemm.c */
 
 /* Whether several tokens times a matrix can use cooperative matrices. */
@@ -353,6 +379,8 @@ void vk_few_choice_read(struct backend *backend, const char *line);
 /* What was measured for a shape; NULL: nothing. */
 const struct vk_gemm_choice *vk_gemm_find(const struct backend *backend,
                                           const struct vk_gemm_shape *shape);
+/* Keep what was measured. */
+int vk_gemm_add(struct backend *backend, const struct vk_gemm_choice *choice);
 bool vk_tune_gemm_wanted(const struct backend_model *bm);
 /* Measure shapes that were not measured before, until end_ns of CLOCK_MONOTONIC. */
 int vk_tune_gemm(struct backend_state *state, uint64_t end_ns, uint32_t *ret_n_new,
@@ -431,11 +459,11 @@ struct vk_sampler {
 
 /* Where the tokens come from and where they go to, besides the ring. */
 struct vk_sample_io {
-    uint64_t logits;   /* f32 [n_rows, vocab] */
-    uint64_t next_id;  /* of row r at + 4 * r * stride: the token, 0 if there is none */
-    uint64_t next_pos; /* likewise: advanced by one */
-    uint32_t stride;   /* in words */
-    uint32_t n_rows;   /* the first ones of the sampler's */
+    uint64_t logits;     /* f32 [n_rows, vocab] */
+    uint64_t next_id;    /* of row r at + 4 * r: the token, 0 if there is none */
+    uint64_t next_pos;   /* of row r at + 4 * r * pos_stride: advanced by one */
+    uint32_t pos_stride; /* in words */
+    uint32_t n_rows;     /* the first ones of the sampler's */
 };
 
 int vk_sample_pipelines(struct backend *backend, struct err *err, struct vk_sample_pipelines *ret);
@@ -469,8 +497,8 @@ enum vk_act {
     ACT_ATT,     /* [n_heads * head_dim] */
     ACT_GATE_UP, /* [2 * ffn] */
     ACT_H,       /* [ffn] */
-    ACT_HALF,    /* a matrix's input in 16 bits, for gemm.comp and few.comp */
-    ACT_POWER,   /* [POWER_COPIES]: its scale for gemm.comp */
+    ACT_HALF,    /* a matrix's input in 16 bits, for a GEMM and few.comp */
+    ACT_POWER,   /* [POWER_COPIES]: its scale for a GEMM */
     ACT_BLOCKS,  /* its blocks' scales and sums for few.comp */
     ACT_COUNT,
 };
@@ -498,14 +526,25 @@ struct vk_step_end {
     struct vk_sample_io io;
 };
 
+/* A timeline that decodes ahead of the host. */
+struct vk_run_row {
+    struct backend_state *state; /* borrowed */
+    uint32_t pos;                /* of the next token to submit */
+    uint32_t step;               /* of the next token to collect */
+};
+
 /* Decoding ahead of the host; see backend_ops.decode_start. */
-struct vk_steps {
-    struct vk_sampler sampler; /* one row; made on first use */
-    struct vk_recording recordings[VK_SAMPLE_KINDS];
-    const struct vk_recording *recording; /* of the tokens now decoded; NULL: of none */
-    uint32_t pos;                         /* of the next token to submit */
-    uint32_t submitted, collected;        /* as steps of the sampler */
-    uint64_t done[SAMPLE_RING];           /* of a step: what to wait for */
+struct backend_run {
+    struct backend_state *by;  /* borrowed: whose step and activations these are */
+    struct vk_sampler sampler; /* of n_rows; made on first use */
+    uint32_t n_rows;           /* the most timelines */
+    struct vk_recording recordings[VK_N_BATCHES][VK_SAMPLE_KINDS];
+    struct vk_step_end end;               /* of what is decoded now, as are those below */
+    const struct vk_recording *recording; /* NULL: nothing is decoded */
+    struct vk_run_row rows[STEP_ROWS_MAX];
+    uint32_t n;
+    uint32_t submitted, collected;
+    uint64_t done[SAMPLE_RING]; /* of a step: what to wait for */
 };
 
 /* A timeline, or what many.c works with: then there is none, and every token is of another one. */
@@ -527,7 +566,7 @@ struct backend_state {
     struct vk_logits last;                           /* one row */
     struct vk_logits all;                            /* VK_ALL_MAX rows; made on first use */
     struct vk_recording recordings[VK_N_BATCHES][LOGITS_ALL + 1];
-    struct vk_steps steps;
+    struct backend_run run;
 };
 
 int vk_state_create(struct backend_model *bm, uint32_t max_pos, struct err *err,
@@ -559,8 +598,9 @@ struct vk_marks {
 /* The dispatch just recorded is called name; does nothing if state->marks is NULL. */
 void vk_mark(struct backend_state *state, VkCommandBuffer cmd, const char *name);
 int vk_profile(struct backend_state *state, const int32_t *ids, uint32_t n, uint32_t pos,
-               const struct backend_sampling *sampling, struct backend_kernel_time *ret, size_t cap,
-               size_t *ret_n, struct err *err);
+               struct kernel_time *ret, size_t cap, size_t *ret_n, struct err *err);
+int vk_decode_profile(struct backend_run *run, struct kernel_time *ret, size_t cap, size_t *ret_n,
+                      struct err *err);
 
 /* readspeed.c */
 
@@ -575,9 +615,10 @@ int vk_record_op(struct backend_state *state, VkCommandBuffer cmd, enum backend_
 /* The pipelines that suit a state. */
 const struct vk_attend_pipelines *vk_attend_of(const struct backend_state *state);
 /* Record RoPE, KV and attention of one token, or of one each of several timelines, as one dispatch;
- * where vk_attend_of() has no attend_one, OP_ROPE_STORE and OP_ATTENTION do it. */
+ * where vk_attend_of() has no attend_one, OP_ROPE_STORE and OP_ATTENTION do it. as_half: to
+ * ACT_HALF and ACT_POWER instead of ACT_ATT. */
 void vk_record_attend_one(struct backend_state *state, VkCommandBuffer cmd, uint32_t layer,
-                          uint32_t batch);
+                          uint32_t batch, bool as_half);
 /* The recording of a forward pass for up to vk_batches[batch_index] tokens, made on first use. */
 int vk_record_forward(struct backend_state *state, uint32_t batch_index, enum logits_want want,
                       struct err *err, const struct vk_recording **ret);
@@ -625,15 +666,12 @@ int vk_check_step(const struct backend_state *state, uint32_t n, uint32_t pos, s
 
 /* steps.c */
 
-/* Get ready to draw the token after this one: nothing may be in flight. *ret is what a pass is
- * recorded with that draws it, and the ones after it. */
-int vk_step_begin(struct backend_state *state, const struct backend_decode *from, struct err *err,
-                  struct vk_step_end *ret);
-int vk_decode_start(struct backend_state *state, const struct backend_decode *from,
-                    struct err *err);
-int vk_decode_submit(struct backend_state *state, struct err *err);
-int vk_decode_collect(struct backend_state *state, int32_t *ret_id, struct err *err);
-void vk_steps_finish(struct backend_state *state);
+void vk_run_finish(struct backend_run *run);
+int vk_decode_start(struct backend_state *const *states, const struct backend_decode *from,
+                    uint32_t n, struct err *err, struct backend_run **ret);
+int vk_decode_submit(struct backend_run *run, struct err *err);
+int vk_decode_collect(struct backend_run *run, int32_t *ret_ids, struct err *err);
+void vk_decode_stop(struct backend_run *run);
 
 /* many.c */
 
@@ -641,15 +679,18 @@ void vk_steps_finish(struct backend_state *state);
 struct vk_many {
     struct vk_attend_pipelines attend;
     struct backend_state *state; /* without a timeline */
-    struct vk_sampler sampler;   /* STEP_ROWS_MAX rows; made on first use */
-    struct vkc_buffer unused;    /* where its tokens go besides the ring */
-    struct vk_recording draws[VK_N_BATCHES][VK_SAMPLE_KINDS];
 };
 
 int vk_forward_many(struct backend_state *const *states, const int32_t *ids, const uint32_t *pos,
                     uint32_t n, float *logits, struct err *err);
-int vk_draw_many(struct backend_state *const *states, const struct backend_decode *from, uint32_t n,
-                 int32_t *ret_ids, struct err *err);
+/* Refuse what backend_ops.forward_many() does. */
+int vk_check_many(struct backend_state *const *states, const int32_t *ids, const uint32_t *pos,
+                  uint32_t n, struct err *err);
+/* See that bm->many is there, and that nobody decodes with it: -EBUSY. */
+int vk_need_many(struct backend_model *bm, struct err *err);
+/* Write a checked step of theirs for the device; many: bm->many's state. */
+void vk_set_rows(struct backend_state *many, struct backend_state *const *states,
+                 const int32_t *ids, const uint32_t *pos, uint32_t n);
 void vk_many_destroy(struct vk_many *many); /* accepts NULL */
 
 /* op.c */

@@ -208,6 +208,11 @@ void vkc_buffer_finish(struct vkc_device *device, struct vkc_buffer *buffer);
 #define VKC_SPEC_MAX   28
 #define VKC_PUSH_BYTES 128
 
+/* Whether a pipeline of workgroups of wg invocations has whole subgroups of the device's usual size
+ * and, in any case, how many subgroups such a workgroup falls into at most. */
+bool vkc_is_sized(const struct vkc_physical *physical, uint32_t wg);
+uint32_t vkc_subgroups(const struct vkc_physical *physical, uint32_t wg);
+
 /* The pipeline of a shader with spec[i] as its specialization constant i; made on first use, owned
  * by the device. */
 int vkc_pipeline_get(struct vkc_device *device, enum shader_id shader, const uint32_t *spec,

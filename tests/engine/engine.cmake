@@ -25,3 +25,4 @@ foreach(backend reference cpu vulkan)
     set_tests_properties(many_${backend} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 900 LABELS engine
         ENVIRONMENT "LSAN_OPTIONS=suppressions=${CMAKE_CURRENT_LIST_DIR}/lsan.supp:print_suppressions=0")
 endforeach()
+set_tests_properties(many_vulkan PROPERTIES LABELS "engine;matrices")

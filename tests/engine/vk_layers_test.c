@@ -159,13 +159,13 @@ static void test_choice(struct vk_opened *o)
 }
 
 static void test_model(const struct backend_params *params, struct weight_format format,
-                       uint32_t head_dim, bool quick)
+                       uint32_t n_heads, uint32_t head_dim, bool quick)
 {
     struct model_config config = vk_small_config(VOCAB);
     config.n_layers = 3;
     config.hidden = 384;
     config.ffn = 640;
-    config.n_heads = 4;
+    config.n_heads = n_heads;
     config.n_kv_heads = 2;
     config.head_dim = head_dim;
     struct image_formats formats;
@@ -208,10 +208,11 @@ int main(int argc, char **argv)
     if (!vk_can_open_dot(&params)) {
         return SKIP;
     }
-    test_model(&params, (struct weight_format){WEIGHT_Q4, 32, false}, 64, quick);
+    test_model(&params, (struct weight_format){WEIGHT_Q4, 32, false}, 4, 64, quick);
     if (!quick) {
-        test_model(&params, (struct weight_format){WEIGHT_Q4, 64, true}, 256, false);
-        test_model(&params, (struct weight_format){WEIGHT_Q8, 32, false}, 32, false);
+        test_model(&params, (struct weight_format){WEIGHT_Q4, 64, true}, 4, 256, false);
+        test_model(&params, (struct weight_format){WEIGHT_Q8, 32, false}, 8, 20,
+                   false); /* not of whole 16 bytes */
     }
     return 0;
 }

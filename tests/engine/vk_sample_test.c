@@ -12,9 +12,10 @@
 #include "check.h"
 #include "vk_opened.h"
 
-#define N_ROWS 48 /* at most */
-#define STRIDE 3  /* of the rows' next tokens and positions, in words */
-#define STEPS  3
+#define N_ROWS     48 /* at most */
+#define STRIDE     3  /* from a row's next position to the next row's, in words */
+#define NEXT_BYTES ((N_ROWS + N_ROWS * STRIDE) * 4) /* the rows' next tokens, then positions */
+#define STEPS      3
 
 /* GLSL's exp(-x) may be off by 3 + 2x units in the last place, and x is at most 30.5: 7.6e-6. */
 #define EPS 1e-5
@@ -202,8 +203,8 @@ static void run(struct device *device, uint32_t kind, uint32_t n_rows)
     struct vk_sample_io io = {
         .logits = device->logits.address,
         .next_id = device->next.address,
-        .next_pos = device->next.address + 4,
-        .stride = STRIDE,
+        .next_pos = device->next.address + N_ROWS * 4,
+        .pos_stride = STRIDE,
         .n_rows = n_rows,
     };
     CHECK_EQ(vkc_cmd_begin(backend->device, &err, &device->cmd), 0);
@@ -233,7 +234,7 @@ static void compare(struct rows *rows, struct device *device, uint32_t r, uint32
     const float *logits = (const float *)device->logits.map + (size_t)r * rows->vocab;
     memcpy(rows->scratch, logits, rows->vocab * sizeof *logits);
     int host = sampler_draw(rows->sampler[r], rows->scratch, rows->history[r], rows->n_history[r],
-                            step, &want);
+                            step, &err, &want);
     int there = vk_sampler_token(&device->sampler, r, step, &err, &got);
     CHECK_EQ(there, host);
     if (host < 0) {
@@ -242,7 +243,7 @@ static void compare(struct rows *rows, struct device *device, uint32_t r, uint32
         return;
     }
     n_drawn++;
-    CHECK_EQ(((const int32_t *)device->next.map)[r * STRIDE], got);
+    CHECK_EQ(((const int32_t *)device->next.map)[r], got);
     if (got != want) {
         CHECK(s->temperature > 0);
         n_different++;
@@ -261,7 +262,7 @@ static void compare(struct rows *rows, struct device *device, uint32_t r, uint32
 static void test_rows(struct device *device, struct rows *rows, uint32_t kind, bool broken)
 {
     float *logits = device->logits.map;
-    uint32_t *next = device->next.map, first_step = below(1000);
+    uint32_t *next_pos = (uint32_t *)device->next.map + N_ROWS, first_step = below(1000);
     for (uint32_t r = 0; r < rows->n; r++) {
         fill_logits(logits + (size_t)r * rows->vocab, rows->vocab);
         if (broken && r % 3 == 0) {
@@ -270,13 +271,13 @@ static void test_rows(struct device *device, struct rows *rows, uint32_t kind, b
         /* the last kind runs any: rows of one dispatch need not be sampled alike */
         start_row(rows, device, r, kind == VK_SAMPLE_KINDS - 1 ? below(VK_SAMPLE_KINDS) : kind,
                   first_step);
-        next[r * STRIDE + 1] = 100 + r;
+        next_pos[r * STRIDE] = 100 + r;
     }
     for (uint32_t step = first_step; step < first_step + STEPS; step++) {
         run(device, kind, rows->n);
         for (uint32_t r = 0; r < rows->n; r++) {
             compare(rows, device, r, step);
-            CHECK_EQ(next[r * STRIDE + 1], 101 + r + step - first_step);
+            CHECK_EQ(next_pos[r * STRIDE], 101 + r + step - first_step);
         }
     }
     for (uint32_t r = 0; r < rows->n; r++) {
@@ -299,8 +300,7 @@ static void test_vocab(struct backend *backend, uint32_t vocab, uint32_t n_rows,
     CHECK_EQ(vkc_buffer_init(backend->device, VKC_SHARED, (uint64_t)n_rows * vocab * sizeof(float),
                              "logits", &err, &device.logits),
              0);
-    CHECK_EQ(vkc_buffer_init(backend->device, VKC_READBACK, n_rows * STRIDE * 4, "next", &err,
-                             &device.next),
+    CHECK_EQ(vkc_buffer_init(backend->device, VKC_READBACK, NEXT_BYTES, "next", &err, &device.next),
              0);
     for (uint32_t i = 0; i < n; i++) {
         test_rows(&device, rows, i % VK_SAMPLE_KINDS, i % 7 == 6);
@@ -326,8 +326,7 @@ static void test_frequencies(struct backend *backend)
     CHECK_EQ(vkc_buffer_init(backend->device, VKC_SHARED, N_ROWS * VOCAB * sizeof(float), "logits",
                              &err, &device.logits),
              0);
-    CHECK_EQ(vkc_buffer_init(backend->device, VKC_READBACK, N_ROWS * STRIDE * 4, "next", &err,
-                             &device.next),
+    CHECK_EQ(vkc_buffer_init(backend->device, VKC_READBACK, NEXT_BYTES, "next", &err, &device.next),
              0);
     for (uint32_t r = 0; r < N_ROWS; r++) {
         how.seed = mix(r);

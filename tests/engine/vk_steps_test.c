@@ -2,8 +2,8 @@
 /*
  * Decoding ahead of the host, at the seam: the tokens are those of one forward() after another, and
  * a timeline that goes on from before surplus steps is as if they had not been, also where the
- * local layers' rings wrap round. On lavapipe the same shaders run in the same order: equal is
- * equal.
+ * local layers' rings wrap round; of one and of several together. On lavapipe the same shaders run
+ * in the same order: equal is equal.
  */
 #include <errno.h>
 #include <math.h>
@@ -62,26 +62,28 @@ static void prefill(struct backend_state *state, const int32_t *ids, uint32_t n)
     }
 }
 
-static void start(struct backend_state *state, int32_t id, uint32_t pos)
+static struct backend_run *start(struct backend_state *state, int32_t id, uint32_t pos)
 {
     const struct backend_decode from = {.id = id, .pos = pos, .sampling = &greedy, .step = 1};
+    struct backend_run *run;
     struct err err;
-    CHECK_EQ(vulkan_backend.decode_start(state, &from, &err), 0);
+    CHECK_EQ(vulkan_backend.decode_start(&state, &from, 1, &err, &run), 0);
+    return run;
 }
 
-static void submit(struct backend_state *state, uint32_t n)
+static void submit(struct backend_run *run, uint32_t n)
 {
     struct err err;
     for (uint32_t i = 0; i < n; i++) {
-        CHECK_EQ(vulkan_backend.decode_submit(state, &err), 0);
+        CHECK_EQ(vulkan_backend.decode_submit(run, &err), 0);
     }
 }
 
-static int32_t collect(struct backend_state *state)
+static int32_t collect(struct backend_run *run)
 {
     struct err err;
     int32_t id = -1;
-    CHECK_EQ(vulkan_backend.decode_collect(state, &id, &err), 0);
+    CHECK_EQ(vulkan_backend.decode_collect(run, &id, &err), 0);
     return id;
 }
 
@@ -94,17 +96,15 @@ static void test_surplus(struct opened *o, const int32_t *ids, uint32_t from, ui
     prefill(ahead, ids, from);
     prefill(plain, ids, from);
     int32_t next = ids[from];
-    start(ahead, next, from);
-    submit(ahead, n_ahead - 1);
+    struct backend_run *run = start(ahead, next, from);
+    submit(run, n_ahead - 1);
     for (uint32_t i = 0; i < TAKEN; i++) {
         forward(plain, &next, 1, from + i, want);
         next = best(want);
-        submit(ahead, 1);
-        CHECK_EQ(collect(ahead), next);
+        submit(run, 1);
+        CHECK_EQ(collect(run), next);
     }
-    for (uint32_t i = 1; i < n_ahead; i++) {
-        (void)collect(ahead);
-    }
+    vulkan_backend.decode_stop(run);
     uint32_t pos = from + TAKEN;
     for (; pos + 20 < MAX_POS && pos < from + 40; pos++) {
         forward(plain, &ids[pos], 1, pos, want);
@@ -122,31 +122,80 @@ static void test_surplus(struct opened *o, const int32_t *ids, uint32_t from, ui
 static void test_limits(struct opened *o, const int32_t *ids)
 {
     struct backend_state *state = new_state(o);
-    struct backend_decode from = {.id = ids[0], .pos = 0, .sampling = &greedy};
+    struct backend_decode from = {.id = VOCAB, .pos = 0, .sampling = &greedy};
+    struct backend_run *run, *other;
     struct err err;
     int32_t id;
-    CHECK_EQ(vulkan_backend.decode_submit(state, &err), -EINVAL);
-    CHECK_EQ(vulkan_backend.decode_collect(state, &id, &err), -EINVAL);
-    from.id = VOCAB;
-    CHECK_EQ(vulkan_backend.decode_start(state, &from, &err), -EINVAL);
-    CHECK_EQ(vulkan_backend.decode_submit(state, &err), -EINVAL);
+    CHECK_EQ(vulkan_backend.decode_start(&state, &from, 1, &err, &run), -EINVAL);
     from = (struct backend_decode){.id = 1, .pos = MAX_POS, .sampling = &greedy};
-    CHECK_EQ(vulkan_backend.decode_start(state, &from, &err), -EINVAL);
+    CHECK_EQ(vulkan_backend.decode_start(&state, &from, 1, &err, &run), -EINVAL);
+    from.pos = 0;
+    CHECK_EQ(vulkan_backend.decode_start(&state, &from, 0, &err, &run), -EINVAL);
 
     prefill(state, ids, MAX_POS - 3);
-    start(state, ids[MAX_POS - 3], MAX_POS - 3);
-    submit(state, 3);
-    CHECK_EQ(vulkan_backend.decode_submit(state, &err), -EINVAL); /* no such position */
-    from.pos = 0;
-    CHECK_EQ(vulkan_backend.decode_start(state, &from, &err), -EBUSY);
+    run = start(state, ids[MAX_POS - 3], MAX_POS - 3);
+    CHECK_EQ(vulkan_backend.decode_collect(run, &id, &err), -EINVAL);
+    submit(run, 3);
+    CHECK_EQ(vulkan_backend.decode_submit(run, &err), -EINVAL); /* no such position */
+    CHECK_EQ(vulkan_backend.decode_start(&state, &from, 1, &err, &other), -EBUSY);
     for (int i = 0; i < 3; i++) {
-        CHECK(collect(state) >= 0);
+        CHECK(collect(run) >= 0);
     }
+    CHECK_EQ(vulkan_backend.decode_start(&state, &from, 1, &err, &other), -EBUSY);
+    vulkan_backend.decode_stop(run);
     prefill(state, ids, 5);
-    start(state, ids[5], 5);
-    submit(state, BACKEND_AHEAD_MAX);
-    CHECK_EQ(vulkan_backend.decode_submit(state, &err), -EBUSY);
+    run = start(state, ids[5], 5);
+    submit(run, BACKEND_AHEAD_MAX);
+    CHECK_EQ(vulkan_backend.decode_submit(run, &err), -EBUSY);
     vulkan_backend.state_destroy(state); /* waits for what is in flight */
+}
+
+/* Timelines of different lengths, one of which wraps round its rings: ahead as step by step, also
+ * after the surplus, and what is refused meanwhile. */
+static void test_together(struct opened *o, const int32_t *ids, uint32_t n, uint32_t n_ahead)
+{
+    enum { MOST = 5, STEPS = 6 };
+    static const uint32_t at[MOST] = {3, RING - 2, 40, 17, 9};
+    static float want[MOST * VOCAB], got[MOST * VOCAB];
+    struct backend_state *ahead[MOST], *plain[MOST];
+    struct backend_decode from[MOST];
+    struct backend_run *run, *other;
+    struct err err;
+    uint32_t pos[MOST];
+    int32_t next[MOST], drawn[MOST], wanted[STEPS][MOST];
+    for (uint32_t i = 0; i < n; i++) {
+        ahead[i] = new_state(o);
+        plain[i] = new_state(o);
+        prefill(ahead[i], ids, at[i]);
+        prefill(plain[i], ids, at[i]);
+        pos[i] = at[i];
+        next[i] = ids[at[i]];
+        from[i] = (struct backend_decode){next[i], pos[i], &greedy, NULL, 0, 7 * i};
+    }
+    for (int k = 0; k < STEPS; k++) {
+        CHECK_EQ(vulkan_backend.forward_many(plain, next, pos, n, want, &err), 0);
+        for (uint32_t i = 0; i < n; i++, pos[i - 1]++) {
+            next[i] = wanted[k][i] = best(want + (size_t)i * VOCAB);
+        }
+    }
+    CHECK_EQ(vulkan_backend.decode_start(ahead, from, n, &err, &run), 0);
+    CHECK_EQ(vulkan_backend.decode_start(plain, from, n, &err, &other), -EBUSY);
+    CHECK(strstr(err.text, "together"));
+    CHECK_EQ(vulkan_backend.forward_many(plain, next, pos, n, want, &err), -EBUSY);
+    submit(run, n_ahead - 1);
+    for (int k = 0; k < STEPS; k++) {
+        submit(run, 1);
+        CHECK_EQ(vulkan_backend.decode_collect(run, drawn, &err), 0);
+        CHECK(memcmp(drawn, wanted[k], n * sizeof *drawn) == 0);
+    }
+    vulkan_backend.decode_stop(run);
+    CHECK_EQ(vulkan_backend.forward_many(plain, next, pos, n, want, &err), 0);
+    CHECK_EQ(vulkan_backend.forward_many(ahead, next, pos, n, got, &err), 0);
+    CHECK(memcmp(want, got, n * VOCAB * sizeof *got) == 0);
+    for (uint32_t i = 0; i < n; i++) {
+        vulkan_backend.state_destroy(ahead[i]);
+        vulkan_backend.state_destroy(plain[i]);
+    }
 }
 
 /* Logits that are not numbers are told for each step, and the timeline before them is still good.
@@ -156,6 +205,7 @@ static void test_not_numbers(struct opened *o, const int32_t *ids)
     static float want[VOCAB], got[VOCAB], adjust[VOCAB];
     struct backend_sampling sampling = {.rate = 1, .top_k = 9, .top_p = 1, .penalty = 1.1f};
     struct backend_state *state = new_state(o), *plain = new_state(o);
+    struct backend_run *run;
     struct err err;
     int32_t id;
     adjust[VOCAB - 1] = NAN;
@@ -164,12 +214,13 @@ static void test_not_numbers(struct opened *o, const int32_t *ids)
     for (int greedily = 0; greedily < 2; greedily++) {
         sampling.rate = greedily ? 0 : 1;
         const struct backend_decode from = {.id = ids[20], .pos = 20, .sampling = &sampling};
-        CHECK_EQ(vulkan_backend.decode_start(state, &from, &err), 0);
-        submit(state, 3);
+        CHECK_EQ(vulkan_backend.decode_start(&state, &from, 1, &err, &run), 0);
+        submit(run, 3);
         for (int i = 0; i < 3; i++) {
-            CHECK_EQ(vulkan_backend.decode_collect(state, &id, &err), -EDOM);
+            CHECK_EQ(vulkan_backend.decode_collect(run, &id, &err), -EDOM);
             CHECK(err.text[0]);
         }
+        vulkan_backend.decode_stop(run);
     }
     forward(state, &ids[20], 1, 20, got);
     prefill(plain, ids, 20);
@@ -188,6 +239,7 @@ static void test_sampled(struct opened *o, const int32_t *ids)
     int32_t want[N];
     for (uint32_t n_ahead = 1; n_ahead <= BACKEND_AHEAD_MAX; n_ahead *= 2) {
         struct backend_state *state = new_state(o);
+        struct backend_run *run;
         struct err err;
         prefill(state, ids, 20);
         const struct backend_decode from = {.id = ids[20],
@@ -196,14 +248,15 @@ static void test_sampled(struct opened *o, const int32_t *ids)
                                             .history = ids,
                                             .n_history = 21,
                                             .step = 7};
-        CHECK_EQ(vulkan_backend.decode_start(state, &from, &err), 0);
-        submit(state, n_ahead - 1);
+        CHECK_EQ(vulkan_backend.decode_start(&state, &from, 1, &err, &run), 0);
+        submit(run, n_ahead - 1);
         for (int i = 0; i < N; i++) {
-            submit(state, 1);
-            int32_t id = collect(state);
+            submit(run, 1);
+            int32_t id = collect(run);
             want[i] = n_ahead == 1 ? id : want[i];
             CHECK_EQ(id, want[i]);
         }
+        vulkan_backend.decode_stop(run);
         vulkan_backend.state_destroy(state);
     }
 }
@@ -235,6 +288,9 @@ int main(void)
     test_surplus(&o, ids, 40, 4);
     test_surplus(&o, ids, RING - 4, BACKEND_AHEAD_MAX); /* the surplus wraps round */
     test_surplus(&o, ids, RING + 5, 5);
+    test_together(&o, ids, 3, 4);
+    test_together(&o, ids, 5, BACKEND_AHEAD_MAX);
+    test_together(&o, ids, 2, 1);
     test_sampled(&o, ids);
     test_not_numbers(&o, ids);
     test_limits(&o, ids);

@@ -37,6 +37,22 @@ static void open_all(struct vk_opened *o, const struct model *model, const char 
     open_for(o, model, cache_dir, 0);
 }
 
+/* A line of what a GEMM was found to be best with, written and read. */
+static void test_gemm_line(struct backend *backend)
+{
+    const struct vk_gemm_choice written = {
+        .shape = {WEIGHT_Q4, 1, 64, 992, 96, 16},
+        .tiles = {160, 16, 512, GEMM_FEW_MATS, 2, 4, VK_FEW_SHARED, 4},
+        .tflops = 1.5,
+    };
+    char text[256];
+    uint32_t n = backend->n_gemms;
+    CHECK(vk_gemm_choice_print(&written, text, sizeof text) < (int)sizeof text);
+    vk_gemm_choice_read(backend, text);
+    CHECK_EQ(backend->n_gemms, n + 1);
+    CHECK(memcmp(&backend->gemms[n], &written, sizeof written) == 0);
+}
+
 static void decode(struct vk_opened *o, float *logits)
 {
     struct err err;
@@ -84,7 +100,7 @@ static void test_tune(const struct model *model)
                 "nonsense\ntype 4 affine 0 group 32 cols 96 units 5 normed 0 glu 0: wg 0 lanes 3 "
                 "rows 1 unroll 1 per_cu 1 gbps 1\n"
                 "gemm type 4 affine 0 group 32 cols 96 rows 5 batch 32: rows 0 tokens 1 k 3 mats 9 "
-                "buffers 3 split 9 tflops 1\n"
+                "buffers 3 split 9 few 3 warps_k 0 tflops 1\n"
                 "few type 4 affine 0 group 32 cols 96 rows 5 glu 0 batch 8: wg 0 lanes 3 rows 1 "
                 "unroll 1 tokens 8 us 1\n",
                 f) >= 0);
@@ -113,7 +129,8 @@ static void prefill(struct vk_opened *o, float *logits)
     CHECK_EQ(vulkan_backend.forward(o->state, ids, 16, 0, LOGITS_LAST, logits, &err), 0);
 }
 
-/* Gate and up, and down, for 8, 16 and 32 tokens; a start reads what an earlier one wrote. */
+/* Gate and up, down, and the head for 8, 16 and 32 tokens; a start reads what an earlier one wrote.
+ */
 static void test_tune_few(const struct model *model)
 {
     static float before[VOCAB], after[VOCAB];
@@ -126,19 +143,27 @@ static void test_tune_few(const struct model *model)
     if (vk_few_possible(o.backend, &layer->down)) {
         prefill(&o, before);
         CHECK_EQ(vk_tune_few(o.state, UINT64_MAX, &n_new, &err), 0);
-        CHECK_EQ(o.backend->n_fews, 6);
+        CHECK_EQ(o.backend->n_fews, 9);
         for (uint32_t i = 0; i < o.backend->n_fews; i++) {
             const struct vk_few_choice *c = &o.backend->fews[i];
             char text[256];
-            CHECK(c->us > 0 && (c->tuning.tokens > 0 || c->shape.batch > 8));
-            CHECK_EQ(vk_few_fits(o.backend, c->shape.glu ? &layer->gate_up : &layer->down,
-                                 c->shape.batch),
-                     c->tuning.tokens > 0);
+            const struct weight *w = c->shape.glu             ? &layer->gate_up
+                                     : c->shape.rows == VOCAB ? &model->head
+                                                              : &layer->down;
+            CHECK(c->us > 0);
+            CHECK_EQ(vk_few_fits(o.backend, w, c->shape.batch), c->tuning.tokens > 0);
             CHECK(vk_few_choice_print(c, text, sizeof text) < (int)sizeof text);
             vk_few_choice_read(next.backend, text);
         }
+        for (uint32_t i = 0; i < o.backend->n_gemms; i++) {
+            char text[256];
+            CHECK(vk_gemm_choice_print(&o.backend->gemms[i], text, sizeof text) < (int)sizeof text);
+            vk_gemm_choice_read(next.backend, text);
+        }
+        CHECK_EQ(next.backend->n_gemms, o.backend->n_gemms);
+        test_gemm_line(next.backend);
         CHECK(!vk_tune_few_wanted(o.bm) && !vk_tune_few_wanted(next.bm));
-        CHECK_EQ(next.backend->n_fews, 6);
+        CHECK_EQ(next.backend->n_fews, 9);
         prefill(&next, after);
         CHECK(vk_distance(before, after, VOCAB) < 5e-3); /* in float16, or not */
     }
@@ -202,10 +227,10 @@ static void test_profile(const struct model *model)
     struct vk_opened o;
     open_all(&o, model, NULL);
     for (uint32_t n = 1; n <= 5; n += 4) {
-        struct backend_kernel_time times[32];
+        struct kernel_time times[32];
         size_t n_times = 0;
         struct err err;
-        CHECK_EQ(vulkan_backend.profile(o.state, ids, n, 0, NULL, times, 32, &n_times, &err), 0);
+        CHECK_EQ(vulkan_backend.profile(o.state, ids, n, 0, times, 32, &n_times, &err), 0);
         for (size_t w = 0; w < sizeof wanted / sizeof wanted[0]; w++) {
             size_t k = 0;
             while (k < n_times && strcmp(times[k].name, wanted[w]) != 0) {
@@ -218,17 +243,43 @@ static void test_profile(const struct model *model)
             CHECK(times[k - 1].seconds >= times[k].seconds);
         }
     }
+    vk_close(&o);
+}
+
+/* Of a step of one timeline, and of two together; it is a step like any other. */
+static void test_profile_step(const struct model *model)
+{
     const struct backend_sampling how = {.rate = 1, .top_k = 5, .top_p = 0.9f, .penalty = 1};
-    struct backend_kernel_time times[32];
-    size_t n_times = 0;
-    uint32_t n_bins = 0;
+    const struct backend_decode from[] = {{.id = 2, .sampling = &how}, {.id = 3, .sampling = &how}};
+    struct vk_opened o;
     struct err err;
-    CHECK_EQ(vulkan_backend.profile(o.state, ids, 1, 0, &how, times, 32, &n_times, &err), 0);
-    for (size_t k = 0; k < n_times; k++) {
-        n_bins += strcmp(times[k].name, "sample_bins") == 0 ? times[k].n : 0;
+    open_all(&o, model, NULL);
+    struct backend_state *other, *states[2];
+    uint32_t rewind_max;
+    uint64_t kv_bytes;
+    CHECK_EQ(vulkan_backend.state_create(o.bm, 8, &err, &other, &rewind_max, &kv_bytes), 0);
+    states[0] = o.state;
+    states[1] = other;
+    for (uint32_t n = 1; n <= 2; n++) {
+        struct kernel_time times[32];
+        size_t n_times = 0;
+        uint32_t n_bins = 0, n_heads = 0;
+        int32_t ids[2];
+        struct backend_run *run;
+        CHECK_EQ(vulkan_backend.decode_start(states, from, n, &err, &run), 0);
+        CHECK_EQ(vulkan_backend.decode_profile(run, times, 32, &n_times, &err), 0);
+        for (size_t k = 0; k < n_times; k++) {
+            n_bins += strcmp(times[k].name, "sample_bins") == 0 ? times[k].n : 0;
+            n_heads += strcmp(times[k].name, "head") == 0 ? times[k].n : 0;
+        }
+        CHECK_EQ(n_bins, 6);
+        CHECK_EQ(n_heads, 1);
+        CHECK_EQ(vulkan_backend.decode_submit(run, &err), 0);
+        CHECK_EQ(vulkan_backend.decode_profile(run, times, 32, &n_times, &err), -EBUSY);
+        CHECK_EQ(vulkan_backend.decode_collect(run, ids, &err), 0);
+        vulkan_backend.decode_stop(run);
     }
-    CHECK_EQ(n_bins, 6);
-    CHECK_EQ(vulkan_backend.profile(o.state, ids, 5, 0, &how, times, 32, &n_times, &err), -EINVAL);
+    vulkan_backend.state_destroy(other);
     vk_close(&o);
 }
 
@@ -238,7 +289,7 @@ static void test_tiles(const struct model *model, uint32_t n_tokens)
 {
     struct vk_opened o;
     struct err err;
-    struct vk_gemm_tiles list[16];
+    struct vk_gemm_tiles list[32];
     open_for(&o, model, NULL, VK_BATCH_MAX);
     const struct weight *w = &model->layers[0].down;
     uint32_t n_in = n_tokens * w->cols, n_out = n_tokens * w->rows;
@@ -251,7 +302,7 @@ static void test_tiles(const struct model *model, uint32_t n_tokens)
     CHECK_EQ(vulkan_backend.op(o.state, OP_DOWN, 0, NULL, n_tokens, 0, in, want, &err), 0);
     VkPhysicalDeviceType *type = &o.backend->device->physical.props.deviceType;
     *type = VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU; /* for which there is more to choose from */
-    static const uint32_t batches[] = {32, VK_ALL_MAX, VK_BATCH_MAX};
+    static const uint32_t batches[] = {8, 16, 32, VK_ALL_MAX, VK_BATCH_MAX};
     uint32_t n = 0;
     for (size_t i = 0; i < ARRAY_SIZE(batches) && vk_gemm_possible(o.backend); i++) {
         n += vk_gemm_candidates(o.backend, w, batches[i], list + n, (uint32_t)ARRAY_SIZE(list) - n);
@@ -311,6 +362,7 @@ int main(void)
     test_candidates();
     test_make_fails();
     test_profile(&model);
+    test_profile_step(&model);
     test_tiles(&model, 21);
     test_tiles(&model, 150);
     test_read_speed(&model);

@@ -1,22 +1,25 @@
-# The Vulkan backend: lavapipe everywhere, a GPU where there is one.
+# The Vulkan backend: lavapipe everywhere, a GPU where there is one. What differs where there are cooperative
+# matrices has the label "matrices".
 add_library(vk_opened STATIC ${CMAKE_CURRENT_LIST_DIR}/vk_opened.c)
 target_include_directories(vk_opened PUBLIC ${CMAKE_CURRENT_LIST_DIR})
 target_link_libraries(vk_opened PUBLIC vk check m)
 gttd_test(vkc_test SOURCES engine/vkc_test.c engine/keep_drivers.c
           LIBS vk_opened random_model m vulkan_headers LABELS engine)
 gttd_test(vk_tune_test SOURCES engine/vk_tune_test.c engine/keep_drivers.c
-          LIBS vk_opened random_model m vulkan_headers TIMEOUT 600 LABELS engine)
+          LIBS vk_opened random_model m vulkan_headers TIMEOUT 600 LABELS engine matrices)
 gttd_test(vk_few_test SOURCES engine/vk_few_test.c engine/keep_drivers.c
           LIBS vk_opened random_model m vulkan_headers TIMEOUT 900 LABELS engine)
 set(vulkan_quick "")
-if(CMAKE_C_FLAGS MATCHES "-fsanitize")
+if(GTTD_QUICK_TESTS OR CMAKE_C_FLAGS MATCHES "-fsanitize")
     set(vulkan_quick --quick) # the whole suite takes minutes then
 endif()
+gttd_test(vk_gemm_few_test SOURCES engine/vk_gemm_few_test.c engine/keep_drivers.c
+          LIBS vk_opened cpu_backends random_model m vulkan_headers ARGS ${vulkan_quick} TIMEOUT 400 LABELS engine matrices)
 gttd_test(vk_layers_test SOURCES engine/vk_layers_test.c engine/keep_drivers.c
           LIBS vk_opened random_model m vulkan_headers ARGS ${vulkan_quick} TIMEOUT 600 LABELS engine)
 gttd_test(conformance_vulkan SOURCES engine/conformance_vulkan.c engine/keep_drivers.c
           LIBS conformance vk random_model m ARGS ${vulkan_quick} TIMEOUT 1200
-          LABELS engine)
+          LABELS engine matrices)
 gttd_test(vk_sample_test SOURCES engine/vk_sample_test.c engine/keep_drivers.c
           LIBS llm vk_opened m vulkan_headers ARGS ${vulkan_quick} TIMEOUT 300 LABELS engine)
 gttd_test(vk_steps_test SOURCES engine/vk_steps_test.c engine/keep_drivers.c
@@ -25,8 +28,8 @@ gttd_test(ahead_test SOURCES engine/ahead_test.c engine/keep_drivers.c LIBS llm 
           LABELS engine)
 set(vulkan_test_environment
     "LSAN_OPTIONS=suppressions=${CMAKE_CURRENT_LIST_DIR}/lsan.supp:print_suppressions=0")
-set_tests_properties(vkc_test vk_tune_test vk_few_test vk_layers_test vk_sample_test
-    vk_steps_test ahead_test conformance_vulkan PROPERTIES ENVIRONMENT
+set_tests_properties(vkc_test vk_tune_test vk_few_test vk_gemm_few_test vk_layers_test
+    vk_sample_test vk_steps_test ahead_test conformance_vulkan PROPERTIES ENVIRONMENT
     "${vulkan_test_environment}")
 
 # Again, with every address that a shader uses checked by the validation layer (several times

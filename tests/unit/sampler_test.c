@@ -34,7 +34,7 @@ static void count(const struct llm_sampling *sampling, const int32_t *history, s
     for (int i = 0; i < n; i++) {
         int32_t id = -1;
         set_logits(logits);
-        CHECK(sampler_draw(sampler, logits, history, n_history, (uint64_t)i, &id) == 0);
+        CHECK(sampler_draw(sampler, logits, history, n_history, (uint64_t)i, NULL, &id) == 0);
         CHECK(id >= 0 && id < VOCAB);
         counts[id]++;
     }
@@ -155,22 +155,22 @@ static void test_greedy(void)
     s.temperature = 0;
     CHECK(sampler_create(VOCAB, &s, NULL, &sampler) == 0);
     set_logits(logits);
-    CHECK(sampler_draw(sampler, logits, NULL, 0, 0, &id) == 0);
+    CHECK(sampler_draw(sampler, logits, NULL, 0, 0, NULL, &id) == 0);
     CHECK_EQ(id, 1);
     logits[5] = logits[1]; /* the lowest id of equals */
-    CHECK(sampler_draw(sampler, logits, NULL, 0, 0, &id) == 0);
+    CHECK(sampler_draw(sampler, logits, NULL, 0, 0, NULL, &id) == 0);
     CHECK_EQ(id, 1);
     logits[4] = NAN;
-    CHECK_EQ(sampler_draw(sampler, logits, NULL, 0, 0, &id), -EDOM);
+    CHECK_EQ(sampler_draw(sampler, logits, NULL, 0, 0, NULL, &id), -EDOM);
     set_logits(logits);
     logits[4] = INFINITY;
-    CHECK_EQ(sampler_draw(sampler, logits, NULL, 0, 0, &id), -EDOM);
+    CHECK_EQ(sampler_draw(sampler, logits, NULL, 0, 0, NULL, &id), -EDOM);
     sampler_destroy(sampler);
 
     s.repetition_penalty = 4; /* 3 + log .4 = 2.08 -> 0.52, below 3 + log .2 = 1.39 */
     CHECK(sampler_create(VOCAB, &s, NULL, &sampler) == 0);
     set_logits(logits);
-    CHECK(sampler_draw(sampler, logits, (const int32_t[]){1}, 1, 0, &id) == 0);
+    CHECK(sampler_draw(sampler, logits, (const int32_t[]){1}, 1, 0, NULL, &id) == 0);
     CHECK_EQ(id, 3);
     sampler_destroy(sampler);
 }
