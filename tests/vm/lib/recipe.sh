@@ -10,7 +10,7 @@ MIRROR=${GTTD_VM_MIRROR:-http://deb.debian.org/debian}
 PACKAGES=(systemd systemd-sysv dbus udev kmod busybox-static jq
     ca-certificates ccache cmake dpkg-dev file gcc glslc libc6-dev ninja-build pkg-config scdoc
     libdrm-dev libjansson-dev libmicrohttpd-dev libsystemd-dev libvulkan-dev nettle-dev
-    mesa-vulkan-drivers
+    mesa-vulkan-drivers vulkan-validationlayers
     make pahole cpio xz-utils)
 
 # What no test needs, kept off the disk: half of it all.
