@@ -7,7 +7,7 @@ APT_build=(cmake ninja-build gcc libc6-dev pkg-config libdrm-dev libvulkan-dev g
     mesa-vulkan-drivers vulkan-validationlayers libmicrohttpd-dev libjansson-dev libsystemd-dev
     nettle-dev scdoc curl)
 APT_test=(clang g++ git systemd strace dpkg-dev file)
-APT_vm=(e2fsprogs mmdebstrap qemu-system-x86 util-linux)
+APT_vm=(e2fsprogs mmdebstrap util-linux)
 # Taken where the distribution has them; what needs them is skipped, and says so, where not.
 APT_test_if_there=(clang-format-14)
 

@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: MIT
-# The recipe of the guest's root file system: Debian 13 with backports, both kernels and what building the
-# project takes. A change here makes everyone's root again.
+# The recipe of the guest's root file system: Debian 13 with backports, both kernels, what building the
+# project takes, and QEMU. A change here makes everyone's root again.
 # shellcheck shell=bash disable=SC2016,SC2154 # code for another shell; what run sets
 
 SUITE=trixie
 MIRROR=${GTTD_VM_MIRROR:-http://deb.debian.org/debian}
 
-# Booting and looking around; building the project; its run time; building modules and the initrd.
+# Booting and looking around; building the project; its run time; building modules and the initrd; and the
+# QEMU that boots it: see qemu().
 PACKAGES=(systemd systemd-sysv dbus udev kmod busybox-static jq
     ca-certificates ccache cmake dpkg-dev file gcc glslc libc6-dev ninja-build pkg-config scdoc
     libdrm-dev libjansson-dev libmicrohttpd-dev libsystemd-dev libvulkan-dev nettle-dev
     mesa-vulkan-drivers vulkan-validationlayers
-    make pahole cpio xz-utils)
+    make pahole cpio xz-utils
+    qemu-system-x86)
 
 # What no test needs, kept off the disk: half of it all.
 MODULES='/usr/lib/modules/*/kernel'
