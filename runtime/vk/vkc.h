@@ -225,7 +225,8 @@ int vkc_pipelines_make(struct vkc_device *device, uint32_t n,
                        int (*make)(void *data, uint32_t i, struct err *err), void *data,
                        struct err *err);
 
-void vkc_pipelines_destroy(struct vkc_device *device); /* for vkc_device_destroy() */
+/* All of them; nobody uses one any more. */
+void vkc_pipelines_destroy(struct vkc_device *device);
 
 /* The cache of compiled pipelines: read the file (a missing or damaged one is an empty cache, the
  * latter logged), write it if it has changed (failure is logged: it costs only time). */

@@ -26,10 +26,15 @@ gttd_test(vk_steps_test SOURCES engine/vk_steps_test.c engine/keep_drivers.c
           LIBS vk_opened random_model m vulkan_headers TIMEOUT 300 LABELS engine)
 gttd_test(ahead_test SOURCES engine/ahead_test.c engine/keep_drivers.c LIBS llm TIMEOUT 600
           LABELS engine)
+gttd_test(vk_failures_test SOURCES engine/vk_failures_test.c engine/keep_drivers.c
+          LIBS llm vk_opened cpu_backends random_model m vulkan_headers TIMEOUT 400 LABELS engine matrices)
+add_test(NAME failures_cpu COMMAND vk_failures_test cpu)
+set_tests_properties(failures_cpu PROPERTIES LABELS engine)
+target_link_options(vk_failures_test PRIVATE -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc)
 set(vulkan_test_environment
     "LSAN_OPTIONS=suppressions=${CMAKE_CURRENT_LIST_DIR}/lsan.supp:print_suppressions=0")
 set_tests_properties(vkc_test vk_tune_test vk_few_test vk_gemm_few_test vk_layers_test
-    vk_sample_test vk_steps_test ahead_test conformance_vulkan PROPERTIES ENVIRONMENT
+    vk_sample_test vk_steps_test vk_failures_test ahead_test conformance_vulkan PROPERTIES ENVIRONMENT
     "${vulkan_test_environment}")
 
 # Again, with every address that a shader uses checked by the validation layer (several times
