@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * gttrun's manners, whatever the model says: exit codes, one line on stderr, output that cannot be
- * written, standard streams that are closed.
+ * written, standard streams that are closed. With the argument "vulkan": what bench says of a
+ * device.
  */
 #include <signal.h>
 #include <sys/stat.h>
@@ -86,6 +87,21 @@ static void test_bench_compare(void)
     free(errors);
 }
 
+/* Every pass that was asked for is timed, kernel by kernel. */
+static void test_bench_profile(void)
+{
+    char redirect[300], *errors;
+    snprintf(redirect, sizeof redirect,
+             "| grep -q '\"prefill_kernels\":.{.*\"decode_kernels\":.{.*\"batch_kernels\":.{'");
+    CHECK_EQ(run_redirected(redirect,
+                            "bench -q -m " MODEL
+                            " --backend vulkan -r 1 -p 8 -n 4 -b 3 --profile --json",
+                            &errors),
+             0);
+    CHECK(errors[0] == '\0');
+    free(errors);
+}
+
 /* A NUL is no end of text. */
 static void test_ids_with_nul(void)
 {
@@ -120,19 +136,40 @@ static void test_device_as_output(void)
     CHECK(stat(path, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 128);
 }
 
-int main(void)
+/* Whether there is a device that would be used. */
+static bool has_device(void)
 {
+    struct process p =
+        spawn("/bin/sh",
+              (const char *[]){"-c", "'" GTTRUN_PATH "' devices --json | grep -q '\"usable\":true'",
+                               NULL});
+    int status = spawn_wait(&p);
+    spawn_close(&p);
+    return status == 0;
+}
+
+int main(int argc, char **argv)
+{
+    bool on_vulkan = argc > 1 && strcmp(argv[1], "vulkan") == 0;
     char socket_path[128];
     snprintf(socket_path, sizeof socket_path, "%s/gttd.sock", spawn_dir());
     snprintf(socket_arg, sizeof socket_arg, "--socket=%s", socket_path);
     atexit(spawn_clean_up);
     struct process gttd = spawn_gttd(socket_path, NULL);
 
-    test_stdout();
-    test_usage();
-    test_bench_compare();
-    test_ids_with_nul();
-    test_device_as_output();
+    if (on_vulkan) {
+        if (!has_device()) {
+            printf("skipped: no Vulkan device can be used\n");
+            return SKIP;
+        }
+        test_bench_profile();
+    } else {
+        test_stdout();
+        test_usage();
+        test_bench_compare();
+        test_ids_with_nul();
+        test_device_as_output();
+    }
 
     kill(gttd.pid, SIGTERM);
     CHECK_EQ(spawn_wait(&gttd), 0);

@@ -14,6 +14,9 @@ target_compile_definitions(spawn PUBLIC GTTD_PATH="$<TARGET_FILE:gttd>"
                                          GTTRUN_PATH="$<TARGET_FILE:gttrun>")
 add_dependencies(spawn gttd gttrun)
 gttd_test(cli_test SOURCES engine/cli_test.c LIBS spawn LABELS engine)
+add_test(NAME cli_vulkan COMMAND cli_test vulkan WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+set_tests_properties(cli_vulkan PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 120 LABELS engine
+    ENVIRONMENT "LSAN_OPTIONS=suppressions=${CMAKE_CURRENT_LIST_DIR}/lsan.supp:print_suppressions=0")
 gttd_test(pool_test SOURCES engine/pool_test.c LIBS spawn gtt PkgConfig::JANSSON LABELS engine
           TIMEOUT 300)
 
