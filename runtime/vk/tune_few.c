@@ -257,14 +257,7 @@ static int run_all(struct trial *trial, uint64_t min_ns, struct err *err)
     int r = vk_set_step(trial->state, NULL, trial->shape.batch, 0, err);
     for (uint32_t i = 0; r == 0 && (i < RUNS * trial->n_cmds || now_ns() - start < min_ns); i++) {
         uint32_t way = i % trial->n_cmds;
-        double ns[2];
-        r = vk_run(backend, &trial->cmds[way], 1, err);
-        if (r == 0) {
-            r = vkc_timer_read(backend->device, trial->timer, 2, err, ns);
-        }
-        if (r == 0 && ns[1] > 0 && (trial->ns[way] == 0 || ns[1] < trial->ns[way])) {
-            trial->ns[way] = ns[1];
-        }
+        r = vk_run_timed(backend, trial->cmds[way], trial->timer, err, &trial->ns[way]);
     }
     return r;
 }

@@ -14,7 +14,7 @@
 #define LAYERS_MAX 4 /* of a model that are measured */
 #define RUNS       4 /* of which the fastest counts */
 #define CANDIDATES 7
-#define WARM_NS    300000000u /* tune.c has just been at work */
+#define WARM_NS    300000000u /* tune_gemv.c has just been at work */
 
 const struct vk_gemm_choice *vk_gemm_find(const struct backend *backend,
                                           const struct vk_gemm_shape *shape)
@@ -121,18 +121,12 @@ static int measure(const struct trial *trial, const struct vk_gemm_tiles *tiles,
     if (r == 0) {
         r = vkc_cmd_end(backend->device, cmd, err);
     }
-    *ret = 0;
+    double best = 0;
     for (int run = 0; run < RUNS && r == 0; run++) {
-        double ns[2];
-        r = vk_run(backend, &cmd, 1, err);
-        if (r == 0) {
-            r = vkc_timer_read(backend->device, trial->timer, 2, err, ns);
-        }
-        if (r == 0 && ns[1] > 0 && (*ret == 0 || ns[1] * 1e-9 < *ret)) {
-            *ret = ns[1] * 1e-9;
-        }
+        r = vk_run_timed(backend, cmd, trial->timer, err, &best);
     }
     vkc_cmd_free(backend->device, cmd);
+    *ret = best * 1e-9;
     return r;
 }
 

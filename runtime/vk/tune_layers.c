@@ -108,22 +108,15 @@ static int measure(struct backend_state *state, VkQueryPool timer,
     double best = 0;
     uint64_t start = now_ns();
     for (int run = 0; r == 0 && (run < RUNS || now_ns() - start < min_ns); run++) {
-        double ns[2];
-        r = vk_run(state->bm->backend, &cmd, 1, err);
-        if (r == 0) {
-            r = vkc_timer_read(device, timer, 2, err, ns);
-        }
+        r = vk_run_timed(state->bm->backend, cmd, timer, err, &best);
         if (r == 0 && vk_layers_failed(state)) {
             best = 0;
             r = vk_layers_reset(state, err);
             break;
         }
-        if (r == 0 && ns[1] > 0 && (best == 0 || ns[1] * 1e-3 < best)) {
-            best = ns[1] * 1e-3;
-        }
     }
     vkc_cmd_free(device, cmd);
-    *ret_us = best;
+    *ret_us = best * 1e-3;
     return r;
 }
 

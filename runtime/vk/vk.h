@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What the parts of the Vulkan backend share: weights.c and device_copy.c bring an image to the
- * device, model.c makes its pipelines, gemv.c multiplies one token by a quantized matrix as tune.c
- * found best, few.c a few tokens, gemm.c many, with gemm_few.c's tiles also a few, state.c holds a
- * timeline, record.c turns operations into dispatches, decode.c a pass of one token, or of one each
- * of several timelines, into few of them, forward.c, many.c and op.c run them, sample.c draws
- * tokens, steps.c decodes ahead of the host, profile.c times them.
+ * device, model.c makes its pipelines, gemv.c multiplies one token by a quantized matrix as
+ * tune_gemv.c found best, few.c a few tokens, gemm.c many, with gemm_few.c's tiles also a few,
+ * state.c holds a timeline, record.c turns operations into dispatches, decode.c a pass of one
+ * token, or of one each of several timelines, into few of them, forward.c, many.c and op.c run
+ * them, sample.c draws tokens, steps.c decodes ahead of the host, profile.c times them.
  */
 #ifndef VK_H
 #define VK_H
@@ -148,7 +148,7 @@ struct backend {
     bool copy_weights;                  /* see backend_params */
     struct start *start;                /* likewise */
     const struct weight_keeper *keeper; /* of the model bound last; borrowed; NULL: none */
-    struct vk_gemv_choice *choices;     /* [n_choices], measured: tune.c */
+    struct vk_gemv_choice *choices;     /* [n_choices], measured: tune_gemv.c */
     uint32_t n_choices;
     struct vk_gemm_choice *gemms; /* [n_gemms], measured: tune_gemm.c */
     uint32_t n_gemms;
@@ -424,6 +424,22 @@ void vk_record_flash(struct backend_state *state, VkCommandBuffer cmd, uint32_t 
 bool vk_tune_wanted(const struct backend_model *bm);
 /* Measure them, and keep the result beside the pipeline cache. state: any of the model's. */
 int vk_tune(struct backend_state *state, struct err *err);
+/* Run what writes timestamps 0 and 1 of the timer; *best_ns: between them, if that is less or
+ * *best_ns is 0. */
+int vk_run_timed(struct backend *backend, VkCommandBuffer cmd, VkQueryPool timer, struct err *err,
+                 double *best_ns);
+
+/* tune_gemv.c */
+
+bool vk_tune_gemv_wanted(const struct backend_model *bm);
+/* Measure the shapes of one token that are new; none is begun after end_ns of CLOCK_MONOTONIC. */
+int vk_tune_gemv(struct backend_state *state, uint64_t end_ns, uint32_t *ret_n_new,
+                 struct err *err);
+int vk_gemv_choice_print(const struct vk_gemv_choice *choice, char *text, size_t size);
+void vk_gemv_choice_read(struct backend *backend, const char *line);
+
+/* choices.c */
+
 #define VK_CHOICES_NAME_SIZE 64
 /* The file's name: of this device and driver. */
 void vk_choices_name(const struct vkc_physical *physical, char name[static VK_CHOICES_NAME_SIZE]);
@@ -432,6 +448,8 @@ void vk_choices_name(const struct vkc_physical *physical, char name[static VK_CH
 void vk_choices_read(struct backend *backend, FILE *f);
 /* Read what an earlier run measured: cache_dir may be NULL. */
 void vk_choices_load(struct backend *backend, const char *cache_dir);
+/* Write the file again. It is only a saving of time: what cannot be written is logged. */
+void vk_choices_save(const struct backend *backend);
 
 /* sample.c */
 
