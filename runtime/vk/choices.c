@@ -10,7 +10,7 @@
 #include "gttd_util.h"
 #include "vk.h"
 
-#define VERSION "tuned 9" /* of the file's format, the shaders and the candidates */
+#define VERSION "tuned 10" /* of the file's format, the shaders and the candidates */
 
 void vk_choices_name(const struct vkc_physical *physical, char name[static VK_CHOICES_NAME_SIZE])
 {

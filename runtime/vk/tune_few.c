@@ -20,7 +20,7 @@
 #define CANDIDATES 5  /* of few.comp */
 #define FEWER      2  /* of many tokens, for which a GEMM is likely */
 #define FEWER_FROM 16
-#define TILES      4 /* of a GEMM */
+#define TILES      5 /* of a GEMM */
 #define WAYS_MAX   (CANDIDATES + TILES)
 #define WARM_NS    700000000u /* until clocks are up that went down meanwhile */
 
