@@ -27,7 +27,7 @@ gttd_test(vk_steps_test SOURCES engine/vk_steps_test.c engine/keep_drivers.c
 gttd_test(ahead_test SOURCES engine/ahead_test.c engine/keep_drivers.c LIBS llm TIMEOUT 600
           LABELS engine)
 gttd_test(vk_failures_test SOURCES engine/vk_failures_test.c engine/keep_drivers.c
-          LIBS llm vk_opened cpu_backends random_model m vulkan_headers TIMEOUT 400 LABELS engine matrices)
+          LIBS llm vk_opened cpu_backends random_model m vulkan_headers TIMEOUT 600 LABELS engine matrices)
 add_test(NAME failures_cpu COMMAND vk_failures_test cpu)
 set_tests_properties(failures_cpu PROPERTIES LABELS engine)
 target_link_options(vk_failures_test PRIVATE -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc)
