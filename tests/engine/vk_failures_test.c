@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Every allocation of ours and every Vulkan call that can fail, failing one after the other while a
+ * Our allocations and the Vulkan calls that can fail, failing one after the other while a
  * small model is bound and decodes: the error is told, nothing stays open or allocated on the
  * device, and the same sessions go on afterwards as if it had not been. Memory is counted by the
  * sanitizer. With the argument "cpu": the same of the allocations there, where the engine draws.
  *
  * malloc() and its kin are wrapped by the linker, so only our own calls fail; Vulkan calls fail in
- * the device's table of functions and reach the driver otherwise. Of tuning and of copying weights,
- * which call the same over and over, some do. Not covered: opening a device,
- * memory's fds, the pipelines' file.
+ * the device's table of functions and reach the driver otherwise. All of binding and decoding do;
+ * of tuning and of copying weights, which call the same over and over, some. Not covered: opening a
+ * device, memory's fds, the pipelines' file.
  */
 #include <stdatomic.h>
 
@@ -293,7 +293,7 @@ static int bind_and_decode(const struct scenario *scenario, struct err *err)
     return r;
 }
 
-/* With pipelines, which are there when others run. */
+/* Every pipeline is made anew; the other scenarios find those of their first run. */
 static int bind_alone(const struct scenario *scenario, struct err *err)
 {
     (void)scenario;

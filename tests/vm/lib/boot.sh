@@ -13,7 +13,7 @@ n_failed=0
 
 # QEMU is the root's, not this machine's: Debian 12 has 7.2, where a processor may run what another one has
 # patched since, and now and then a guest dies of it in its first seconds ("Oops: int3", 3 of 120 boots of 7.3;
-# https://bugzilla.redhat.com/show_bug.cgi?id=2216496). It also takes half the time.
+# https://bugzilla.redhat.com/show_bug.cgi?id=2216496).
 qemu() {
     local release=$1 console=$2 usr=$root_dir/root/usr
     # No watchdogs of the kernel: under TCG on a busy host they bark at the host. Both virtual disks are
