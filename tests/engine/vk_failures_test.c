@@ -23,7 +23,8 @@ enum { VOCAB = 211, CONTEXT = 64, N = 3, N_STEPS = 3, KERNELS = 64 };
 
 static atomic_long left = -1;      /* calls until one fails; below 0: none does */
 static const char *_Atomic failed; /* which one did */
-static atomic_long n_objects;      /* of the device, alive */
+static atomic_long n_objects;      /* of the device, alive, but for */
+static atomic_long n_pipelines;    /* which the device keeps: tuning makes what it finds good */
 static struct vkc_device_fn real;  /* the driver's */
 
 static bool fails(const char *what)
@@ -58,8 +59,10 @@ void *__wrap_realloc(void *old, size_t size)
     return fails("realloc") ? NULL : __real_realloc(old, size);
 }
 
-/* A call that makes `made` objects if it succeeds. */
-#define FAILING(name, error, made, params, args)                \
+/* A call that makes `made` of what is counted there if it succeeds. */
+#define FAILING(name, error, made, params, args) \
+    FAILING_OF(name, error, n_objects, made, params, args)
+#define FAILING_OF(name, error, count, made, params, args)      \
     static VKAPI_ATTR VkResult VKAPI_CALL failing_##name params \
     {                                                           \
         if (fails("vk" #name)) {                                \
@@ -67,7 +70,7 @@ void *__wrap_realloc(void *old, size_t size)
         }                                                       \
         VkResult result = real.name args;                       \
         if (result == VK_SUCCESS) {                             \
-            atomic_fetch_add(&n_objects, made);                 \
+            atomic_fetch_add(&(count), made);                   \
         }                                                       \
         return result;                                          \
     }
@@ -89,10 +92,10 @@ FAILING(BindBufferMemory, NO_MEMORY, 0,
 FAILING(CreateBuffer, NO_MEMORY, 1,
         (VkDevice device, const VkBufferCreateInfo *info, OWNED, VkBuffer *ret),
         (device, info, owner, ret))
-FAILING(CreateComputePipelines, NO_MEMORY, n,
-        (VkDevice device, VkPipelineCache cache, uint32_t n,
-         const VkComputePipelineCreateInfo *info, OWNED, VkPipeline *ret),
-        (device, cache, n, info, owner, ret))
+FAILING_OF(CreateComputePipelines, NO_MEMORY, n_pipelines, n,
+           (VkDevice device, VkPipelineCache cache, uint32_t n,
+            const VkComputePipelineCreateInfo *info, OWNED, VkPipeline *ret),
+           (device, cache, n, info, owner, ret))
 FAILING(CreateQueryPool, NO_MEMORY, 1,
         (VkDevice device, const VkQueryPoolCreateInfo *info, OWNED, VkQueryPool *ret),
         (device, info, owner, ret))
@@ -119,18 +122,18 @@ FAILING(WaitSemaphores, VK_ERROR_DEVICE_LOST, 0,
         (VkDevice device, const VkSemaphoreWaitInfo *info, uint64_t timeout_ns),
         (device, info, timeout_ns))
 
-#define ENDING(name, type)                                                               \
+#define ENDING(name, type, count)                                                        \
     static VKAPI_ATTR void VKAPI_CALL ending_##name(VkDevice device, type object, OWNED) \
     {                                                                                    \
-        atomic_fetch_sub(&n_objects, object ? 1 : 0);                                    \
+        atomic_fetch_sub(&(count), object ? 1 : 0);                                      \
         real.name(device, object, owner);                                                \
     }
 
-ENDING(FreeMemory, VkDeviceMemory)
-ENDING(DestroyBuffer, VkBuffer)
-ENDING(DestroyPipeline, VkPipeline)
-ENDING(DestroyQueryPool, VkQueryPool)
-ENDING(DestroyShaderModule, VkShaderModule)
+ENDING(FreeMemory, VkDeviceMemory, n_objects)
+ENDING(DestroyBuffer, VkBuffer, n_objects)
+ENDING(DestroyPipeline, VkPipeline, n_pipelines)
+ENDING(DestroyQueryPool, VkQueryPool, n_objects)
+ENDING(DestroyShaderModule, VkShaderModule, n_objects)
 
 static VKAPI_ATTR void VKAPI_CALL ending_FreeCommandBuffers(VkDevice device, VkCommandPool pool,
                                                             uint32_t n, const VkCommandBuffer *cmds)
@@ -142,6 +145,7 @@ static VKAPI_ATTR void VKAPI_CALL ending_FreeCommandBuffers(VkDevice device, VkC
 static void take_over(struct vkc_device *device)
 {
     struct vkc_device_fn *vk = &device->vk;
+    vkc_pipelines_destroy(device); /* what opening made is not counted */
     real = *vk;
     vk->AllocateMemory = failing_AllocateMemory;
     vk->AllocateCommandBuffers = failing_AllocateCommandBuffers;
@@ -263,6 +267,7 @@ struct scenario {
     int (*run)(const struct scenario *scenario, struct err *err);
     uint32_t n_sequences;
     long every; /* call number i fails if i is about so many per cent more than the one before */
+    long least; /* so many fail, or something is wrong with making them */
 };
 
 static struct drawn want, got; /* of the last run that was left alone; of the last one */
@@ -302,6 +307,7 @@ static int bind_alone(const struct scenario *scenario, struct err *err)
         engine.ops->unbind(engine.bound);
     }
     vkc_pipelines_destroy(engine.backend->device);
+    CHECK_EQ(atomic_load(&n_pipelines), 0);
     return r;
 }
 
@@ -382,6 +388,7 @@ static void test_each_fails(const struct scenario *scenario)
     CHECK(memcmp(&got, &want, sizeof got) == 0);
     CHECK(n_ends <= 1);
     printf("%s, %u sequences: %ld calls failed\n", scenario->name, scenario->n_sequences, n);
+    CHECK(n >= scenario->least);
 }
 
 static void open_model(const struct model_config *config, void **ret_base)
@@ -406,6 +413,7 @@ static void test_small(const struct backend_params *params, const struct scenari
         test_each_fails(&scenarios[i]);
     }
     engine.ops->close(engine.backend);
+    CHECK_EQ(atomic_load(&n_pipelines), 0);
     random_model_destroy(&engine.model, base);
 }
 
@@ -419,17 +427,20 @@ static void test_tuning(const struct backend_params *params)
     open_model(&config, &base);
     CHECK_EQ(engine.ops->open(params, &err, &engine.backend), 0);
     take_over(engine.backend->device);
-    test_each_fails(&(struct scenario){"tuning", bind_and_tune, 0, 200});
+    test_each_fails(&(struct scenario){"tuning", bind_and_tune, 0, 200, 6});
     engine.ops->close(engine.backend);
+    CHECK_EQ(atomic_load(&n_pipelines), 0);
     random_model_destroy(&engine.model, base);
 }
 
 int main(int argc, char **argv)
 {
-    static const struct scenario binding = {"binding", bind_alone, 0, 0},
-                                 copying = {"copying", bind_alone, 0, 20},
-                                 decoding[] = {{"decoding", bind_and_decode, 1, 0},
-                                               {"decoding", bind_and_decode, N, 0}};
+    static const struct scenario binding = {"binding", bind_alone, 0, 0, 50},
+                                 copying = {"copying", bind_alone, 0, 20, 12},
+                                 decoding[] = {{"decoding", bind_and_decode, 1, 0, 90},
+                                               {"decoding", bind_and_decode, N, 0, 200}},
+                                 on_cpu_too[] = {{"decoding", bind_and_decode, 1, 0, 5},
+                                                 {"decoding", bind_and_decode, N, 0, 15}};
     bool on_cpu = argc > 1 && strcmp(argv[1], "cpu") == 0;
     struct backend_params params = {.n_threads = 2};
     if (!on_cpu && !vk_can_open(&params)) {
@@ -438,7 +449,7 @@ int main(int argc, char **argv)
     engine.ops = on_cpu ? &cpu_backend : &vulkan_backend;
     engine.max_batch = 32;
     if (on_cpu) {
-        test_small(&params, decoding, 2);
+        test_small(&params, on_cpu_too, 2);
         return 0;
     }
     test_small(&params, &binding, 1);

@@ -14,13 +14,15 @@
 #include "vk_opened.h"
 
 #define VOCAB   1031
-#define MAX_POS 320
 #define WINDOW  16
-#define RING    (WINDOW + 256) /* state.c's slack */
+#define BEYOND  48 /* the ring, to the end of a timeline */
+#define POS_MAX (WINDOW + VK_BATCH_MAX + BEYOND)
 
 struct opened {
     struct backend *backend;
     struct backend_model *bm;
+    uint32_t ring;    /* of a local layer */
+    uint32_t max_pos; /* of a timeline */
 };
 
 static const struct backend_sampling greedy = {.top_p = 1, .penalty = 1};
@@ -31,8 +33,9 @@ static struct backend_state *new_state(struct opened *o)
     struct err err;
     uint32_t rewind_max;
     uint64_t kv_bytes;
-    CHECK_EQ(vulkan_backend.state_create(o->bm, MAX_POS, &err, &state, &rewind_max, &kv_bytes), 0);
-    CHECK_EQ(rewind_max, RING - WINDOW);
+    CHECK_EQ(vulkan_backend.state_create(o->bm, o->max_pos, &err, &state, &rewind_max, &kv_bytes),
+             0);
+    CHECK_EQ(rewind_max, o->ring - WINDOW);
     return state;
 }
 
@@ -106,7 +109,7 @@ static void test_surplus(struct opened *o, const int32_t *ids, uint32_t from, ui
     }
     vulkan_backend.decode_stop(run);
     uint32_t pos = from + TAKEN;
-    for (; pos + 20 < MAX_POS && pos < from + 40; pos++) {
+    for (; pos + 20 < o->max_pos && pos < from + 40; pos++) {
         forward(plain, &ids[pos], 1, pos, want);
         forward(ahead, &ids[pos], 1, pos, got);
         CHECK(memcmp(want, got, sizeof want) == 0);
@@ -127,13 +130,13 @@ static void test_limits(struct opened *o, const int32_t *ids)
     struct err err;
     int32_t id;
     CHECK_EQ(vulkan_backend.decode_start(&state, &from, 1, &err, &run), -EINVAL);
-    from = (struct backend_decode){.id = 1, .pos = MAX_POS, .sampling = &greedy};
+    from = (struct backend_decode){.id = 1, .pos = o->max_pos, .sampling = &greedy};
     CHECK_EQ(vulkan_backend.decode_start(&state, &from, 1, &err, &run), -EINVAL);
     from.pos = 0;
     CHECK_EQ(vulkan_backend.decode_start(&state, &from, 0, &err, &run), -EINVAL);
 
-    prefill(state, ids, MAX_POS - 3);
-    run = start(state, ids[MAX_POS - 3], MAX_POS - 3);
+    prefill(state, ids, o->max_pos - 3);
+    run = start(state, ids[o->max_pos - 3], o->max_pos - 3);
     CHECK_EQ(vulkan_backend.decode_collect(run, &id, &err), -EINVAL);
     submit(run, 3);
     CHECK_EQ(vulkan_backend.decode_submit(run, &err), -EINVAL); /* no such position */
@@ -155,7 +158,7 @@ static void test_limits(struct opened *o, const int32_t *ids)
 static void test_together(struct opened *o, const int32_t *ids, uint32_t n, uint32_t n_ahead)
 {
     enum { MOST = 5, STEPS = 6 };
-    static const uint32_t at[MOST] = {3, RING - 2, 40, 17, 9};
+    const uint32_t at[MOST] = {3, o->ring - 2, 40, 17, 9};
     static float want[MOST * VOCAB], got[MOST * VOCAB];
     struct backend_state *ahead[MOST], *plain[MOST];
     struct backend_decode from[MOST];
@@ -270,6 +273,9 @@ int main(void)
         return SKIP;
     }
     CHECK_EQ(vulkan_backend.open(&params, &err, &o.backend), 0);
+    uint32_t batch = o.backend->tuning.batch_max;
+    o.ring = WINDOW + (batch > 256 ? batch : 256); /* as state.c has it */
+    o.max_pos = o.ring + BEYOND;
     struct model_config config = vk_small_config(VOCAB);
     config.window = WINDOW;
     config.query_scale = 0.18f;
@@ -277,8 +283,8 @@ int main(void)
     struct model model;
     void *base;
     enum weight_path path;
-    int32_t ids[MAX_POS];
-    for (int32_t i = 0; i < MAX_POS; i++) {
+    int32_t ids[POS_MAX];
+    for (int32_t i = 0; i < POS_MAX; i++) {
         ids[i] = (2 + i * 7919) % VOCAB;
     }
     random_formats(&config, (struct weight_format){WEIGHT_Q8, 32, false}, &formats);
@@ -286,8 +292,8 @@ int main(void)
     CHECK_EQ(vulkan_backend.bind(o.backend, &model, &err, &o.bm, &path), 0);
     test_surplus(&o, ids, 3, 1);
     test_surplus(&o, ids, 40, 4);
-    test_surplus(&o, ids, RING - 4, BACKEND_AHEAD_MAX); /* the surplus wraps round */
-    test_surplus(&o, ids, RING + 5, 5);
+    test_surplus(&o, ids, o.ring - 4, BACKEND_AHEAD_MAX); /* the surplus wraps round */
+    test_surplus(&o, ids, o.ring + 5, 5);
     test_together(&o, ids, 3, 4);
     test_together(&o, ids, 5, BACKEND_AHEAD_MAX);
     test_together(&o, ids, 2, 1);
