@@ -145,6 +145,7 @@ int vkc_device_create(struct vkc_instance *instance, const struct vkc_physical *
         return err_set(err, -ENOMEM, "no memory for a Vulkan device");
     }
     pthread_mutex_init(&device->pipelines_lock, NULL);
+    pthread_cond_init(&device->pipelines_made, NULL);
     device->instance = instance;
     device->physical = *physical;
     int r = create_handle(device, err);
@@ -196,6 +197,7 @@ void vkc_device_destroy(struct vkc_device *device)
     if (device->handle && device->vk.DestroyDevice) {
         device->vk.DestroyDevice(device->handle, NULL);
     }
+    pthread_cond_destroy(&device->pipelines_made);
     pthread_mutex_destroy(&device->pipelines_lock);
     free(device->cache_path);
     free(device);

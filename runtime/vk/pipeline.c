@@ -15,8 +15,8 @@ struct vkc_pipeline {
     enum shader_id shader;
     uint32_t n_spec;
     uint32_t spec[VKC_SPEC_MAX];
-    VkPipeline handle;
-    bool is_new; /* to the cache on disk, as far as the driver tells */
+    VkPipeline handle; /* NULL: a thread is making it */
+    bool is_new;       /* to the cache on disk, as far as the driver tells */
 };
 
 bool vkc_is_sized(const struct vkc_physical *physical, uint32_t wg)
@@ -32,7 +32,8 @@ uint32_t vkc_subgroups(const struct vkc_physical *physical, uint32_t wg)
     return (wg + least - 1) / least;
 }
 
-static int create_handle(struct vkc_device *device, struct vkc_pipeline *pipeline, struct err *err)
+static int create_handle(struct vkc_device *device, struct vkc_pipeline *pipeline, struct err *err,
+                         VkPipeline *ret)
 {
     const struct shader *shader = &shaders[pipeline->shader];
     VkShaderModuleCreateInfo module_info = {
@@ -89,7 +90,7 @@ static int create_handle(struct vkc_device *device, struct vkc_pipeline *pipelin
     };
     r = vkc_err(err,
                 device->vk.CreateComputePipelines(device->handle, device->cache, 1, &info, NULL,
-                                                  &pipeline->handle),
+                                                  ret),
                 "vkCreateComputePipelines");
     device->vk.DestroyShaderModule(device->handle, module, NULL);
     pipeline->is_new =
@@ -110,22 +111,49 @@ static struct vkc_pipeline *find(const struct vkc_device *device, const struct v
     return NULL;
 }
 
-/* The one that is in the list afterwards: another thread may have made the same meanwhile. */
-static VkPipeline keep(struct vkc_device *device, struct vkc_pipeline *made)
+/* What somebody else makes is waited for, and made here if it failed there. 1: *ret is in the list,
+ * to be made by the caller. */
+static int find_or_add(struct vkc_device *device, const struct vkc_pipeline *wanted,
+                       struct vkc_pipeline **ret, struct err *err)
 {
+    int r = 0;
     pthread_mutex_lock(&device->pipelines_lock);
-    struct vkc_pipeline *kept = find(device, made);
-    device->cache_grew |= made->is_new;
-    if (!kept) {
-        made->next = device->pipelines;
-        device->pipelines = kept = made;
+    struct vkc_pipeline *pipeline = find(device, wanted);
+    while (pipeline && !pipeline->handle) {
+        pthread_cond_wait(&device->pipelines_made, &device->pipelines_lock);
+        pipeline = find(device, wanted);
+    }
+    if (!pipeline) {
+        pipeline = malloc(sizeof *pipeline);
+        r = pipeline ? 1 : err_set(err, -ENOMEM, "no memory for a pipeline");
+    }
+    if (r == 1) {
+        *pipeline = *wanted;
+        pipeline->next = device->pipelines;
+        device->pipelines = pipeline;
     }
     pthread_mutex_unlock(&device->pipelines_lock);
-    if (kept != made) {
-        device->vk.DestroyPipeline(device->handle, made->handle, NULL);
-        free(made);
+    *ret = pipeline;
+    return r;
+}
+
+/* made: what was added can be used; else it is gone. */
+static void end_making(struct vkc_device *device, struct vkc_pipeline *pipeline, VkPipeline made)
+{
+    pthread_mutex_lock(&device->pipelines_lock);
+    pipeline->handle = made;
+    if (made) {
+        device->cache_grew |= pipeline->is_new;
+    } else {
+        struct vkc_pipeline **p = &device->pipelines;
+        while (*p != pipeline) {
+            p = &(*p)->next;
+        }
+        *p = pipeline->next;
+        free(pipeline);
     }
-    return kept->handle;
+    pthread_cond_broadcast(&device->pipelines_made);
+    pthread_mutex_unlock(&device->pipelines_lock);
 }
 
 int vkc_pipeline_get(struct vkc_device *device, enum shader_id shader, const uint32_t *spec,
@@ -134,26 +162,24 @@ int vkc_pipeline_get(struct vkc_device *device, enum shader_id shader, const uin
     assert(n_spec <= VKC_SPEC_MAX);
     struct vkc_pipeline wanted = {.shader = shader, .n_spec = n_spec};
     memcpy(wanted.spec, spec, n_spec * sizeof *spec);
-    pthread_mutex_lock(&device->pipelines_lock);
-    const struct vkc_pipeline *found = find(device, &wanted);
-    pthread_mutex_unlock(&device->pipelines_lock);
-    if (found) {
-        *ret = found->handle;
+    struct vkc_pipeline *pipeline;
+    VkPipeline made = VK_NULL_HANDLE;
+    int r = find_or_add(device, &wanted, &pipeline, err);
+    if (r < 0) {
+        return r;
+    }
+    if (r == 0) {
+        *ret = pipeline->handle; /* does not change any more */
         return 0;
     }
-    struct vkc_pipeline *pipeline = malloc(sizeof *pipeline);
-    if (!pipeline) {
-        return err_set(err, -ENOMEM, "no memory for a pipeline");
+    r = create_handle(device, pipeline, err, &made);
+    if (r == 0) {
+        vkc_name(device, VK_OBJECT_TYPE_PIPELINE, (uint64_t)made, shaders[shader].name);
     }
-    *pipeline = wanted;
-    int r = create_handle(device, pipeline, err);
-    if (r < 0) {
-        free(pipeline);
-        return err_prefix(err, r, "shader %s", shaders[shader].name);
-    }
-    vkc_name(device, VK_OBJECT_TYPE_PIPELINE, (uint64_t)pipeline->handle, shaders[shader].name);
-    *ret = keep(device, pipeline);
-    return 0;
+    made = r == 0 ? made : VK_NULL_HANDLE;
+    end_making(device, pipeline, made);
+    *ret = made;
+    return r == 0 ? 0 : err_prefix(err, r, "shader %s", shaders[shader].name);
 }
 
 struct making {
