@@ -5,9 +5,10 @@
  * gemm.comp, tune_few.c few.comp or a GEMM for a few tokens. choices.c keeps what was found.
  */
 #include "clock.h"
+#include "gttd_util.h"
 #include "vk.h"
 
-#define TUNE_NS 16000000000u /* then no further shape is begun: the next start goes on */
+#define TUNE_NS 16000000000u /* then no further stage is begun: the next start goes on */
 
 int vk_run_timed(struct backend *backend, VkCommandBuffer cmd, VkQueryPool timer, struct err *err,
                  double *best_ns)
@@ -32,19 +33,28 @@ bool vk_tune_wanted(const struct backend_model *bm)
 
 int vk_tune(struct backend_state *state, struct err *err)
 {
+    static const struct {
+        const char *what;
+        int (*tune)(struct backend_state *state, uint64_t end_ns, uint32_t *ret_n_new,
+                    struct err *err);
+    } stages[] = {{"a token's layers", vk_tune_layers},
+                  {"one token's matrices", vk_tune_gemv},
+                  {"a prompt's matrices", vk_tune_gemm},
+                  {"a few tokens' matrices", vk_tune_few}};
     uint64_t end_ns = now_ns() + TUNE_NS;
-    uint32_t n_gemv = 0, n_gemm = 0, n_few = 0, n_layers = 0;
-    int r = vk_tune_layers(state, end_ns, &n_layers, err);
-    if (r == 0) {
-        r = vk_tune_gemv(state, end_ns, &n_gemv, err);
+    uint32_t n_all = 0;
+    int r = 0;
+    for (size_t i = 0; i < ARRAY_SIZE(stages) && r == 0; i++) {
+        uint64_t start_ns = now_ns();
+        uint32_t n = 0;
+        r = stages[i].tune(state, end_ns, &n, err);
+        if (r == 0 && n > 0) {
+            vkc_log(state->bm->backend->instance, "tuned: %s took %.1f s", stages[i].what,
+                    (double)(now_ns() - start_ns) * 1e-9);
+        }
+        n_all += n;
     }
-    if (r == 0) {
-        r = vk_tune_gemm(state, end_ns, &n_gemm, err);
-    }
-    if (r == 0) {
-        r = vk_tune_few(state, end_ns, &n_few, err);
-    }
-    if (r == 0 && n_gemv + n_gemm + n_few + n_layers > 0) {
+    if (r == 0 && n_all > 0) {
         vk_choices_save(state->bm->backend);
     }
     return r;

@@ -215,18 +215,8 @@ static int record(const struct trial *trial, VkCommandBuffer cmd, uint32_t way, 
     return r == 0 ? vkc_cmd_end(device, cmd, err) : r;
 }
 
-static int compile(void *data, uint32_t i, struct err *err)
-{
-    const struct trial *trial = data;
-    struct backend *backend = trial->state->bm->backend;
-    const struct weight *w = trial->matrices[0];
-    VkPipeline made;
-    return i < trial->n ? vk_few_pipeline(backend, w, &trial->list[i], trial->shape.glu, err, &made)
-                        : vk_gemm_pipeline(backend, w, &trial->tiles[i - trial->n], err, &made);
-}
-
-/* All ways are compiled and recorded before the first is run. */
-static int record_all(struct trial *trial, struct err *err)
+/* What may suit the shape. */
+static void list_ways(struct trial *trial)
 {
     struct backend *backend = trial->state->bm->backend;
     const struct weight *w = trial->matrices[0];
@@ -237,10 +227,35 @@ static int record_all(struct trial *trial, struct err *err)
     if (vk_gemm_fits(backend, w)) {
         trial->n_tiles = vk_gemm_candidates(backend, w, batch, trial->tiles, TILES);
     }
-    uint32_t n_ways = trial->n + trial->n_tiles;
-    int r = vkc_pipelines_make(backend->device, n_ways, compile, trial, err);
-    for (uint32_t way = 0; way < n_ways && r == 0; way++) {
-        r = vkc_cmd_begin(backend->device, err, &trial->cmds[way]);
+}
+
+/* Some shapes' trials. */
+struct trials {
+    struct trial list[SHAPES_MAX];
+    uint32_t n;
+    uint32_t n_ready; /* of them, the first: compiled and recorded */
+};
+
+/* Way i of those that are not compiled yet, counted over all shapes. */
+static int compile(void *data, uint32_t i, struct err *err)
+{
+    const struct trials *trials = data;
+    const struct trial *trial = &trials->list[trials->n_ready];
+    for (; i >= trial->n + trial->n_tiles; trial++) {
+        i -= trial->n + trial->n_tiles;
+    }
+    struct backend *backend = trial->state->bm->backend;
+    const struct weight *w = trial->matrices[0];
+    VkPipeline made;
+    return i < trial->n ? vk_few_pipeline(backend, w, &trial->list[i], trial->shape.glu, err, &made)
+                        : vk_gemm_pipeline(backend, w, &trial->tiles[i - trial->n], err, &made);
+}
+
+static int record_all(struct trial *trial, struct err *err)
+{
+    int r = 0;
+    for (uint32_t way = 0; way < trial->n + trial->n_tiles && r == 0; way++) {
+        r = vkc_cmd_begin(trial->state->bm->backend->device, err, &trial->cmds[way]);
         if (r == 0) {
             trial->n_cmds++;
             r = record(trial, trial->cmds[way], way, err);
@@ -305,60 +320,75 @@ static int keep_best(const struct trial *trial, struct err *err)
     return r == 0 ? 0 : err_set(err, r, "no memory for a tuning");
 }
 
-static bool is_listed(const struct trial *trials, uint32_t n, const struct vk_few_shape *shape)
+static bool is_listed(const struct trials *trials, const struct vk_few_shape *shape)
 {
-    for (uint32_t i = 0; i < n; i++) {
-        if (memcmp(&trials[i].shape, shape, sizeof *shape) == 0) {
+    for (uint32_t i = 0; i < trials->n; i++) {
+        if (memcmp(&trials->list[i].shape, shape, sizeof *shape) == 0) {
             return true;
         }
     }
     return false;
 }
 
-/* What is new here, with all ways compiled and recorded: nothing idles the device meanwhile. */
-static int prepare(struct backend_state *state, VkQueryPool timer, uint64_t end_ns,
-                   struct trial trials[static SHAPES_MAX], uint32_t *ret_n, struct err *err)
+/* What is new here for batches of this size; returns the number of its ways. */
+static uint32_t list_batch(struct trials *trials, struct backend_state *state, VkQueryPool timer,
+                           uint32_t batch)
 {
-    int r = 0;
-    *ret_n = 0;
-    for (uint32_t i = 0; i < SHAPES_MAX && r == 0 && now_ns() < end_ns; i++) {
-        struct trial *trial = &trials[*ret_n];
+    uint32_t n_ways = 0;
+    for (int which = 0; which < N_MATRICES; which++) {
+        struct trial *trial = &trials->list[trials->n];
         *trial = (struct trial){.state = state, .timer = timer};
-        gather(trial, state->bm->model, (int)(i % N_MATRICES), batches[i / N_MATRICES]);
-        if (is_wanted(state->bm, trial) && !is_listed(trials, *ret_n, &trial->shape)) {
-            ++*ret_n;
-            r = record_all(trial, err);
+        gather(trial, state->bm->model, which, batch);
+        if (is_wanted(state->bm, trial) && !is_listed(trials, &trial->shape)) {
+            list_ways(trial);
+            n_ways += trial->n + trial->n_tiles;
+            trials->n++;
         }
+    }
+    return n_ways;
+}
+
+/* Their pipelines are compiled together: there are more cores than ways for one shape. */
+static int prepare_batch(struct trials *trials, struct backend_state *state, VkQueryPool timer,
+                         uint32_t batch, struct err *err)
+{
+    uint32_t n_ways = list_batch(trials, state, timer, batch);
+    int r = vkc_pipelines_make(state->bm->backend->device, n_ways, compile, trials, err);
+    while (trials->n_ready < trials->n && r == 0) {
+        r = record_all(&trials->list[trials->n_ready++], err);
     }
     return r;
 }
 
 int vk_tune_few(struct backend_state *state, uint64_t end_ns, uint32_t *ret_n_new, struct err *err)
 {
-    struct trial *trials = calloc(SHAPES_MAX, sizeof *trials);
+    struct vkc_device *device = state->bm->backend->device;
     VkQueryPool timer;
-    uint32_t n = 0;
     *ret_n_new = 0;
+    struct trials *trials = calloc(1, sizeof *trials);
     if (!trials) {
         return err_set(err, -ENOMEM, "no memory for tuning");
     }
-    int r = vkc_timer_create(state->bm->backend->device, 2, err, &timer);
+    int r = vkc_timer_create(device, 2, err, &timer);
     if (r < 0) {
         free(trials);
         return r;
     }
-    r = prepare(state, timer, end_ns, trials, &n, err);
-    for (uint32_t i = 0; i < n && r == 0; i++) {
-        r = run_all(&trials[i], i == 0 ? WARM_NS : 0, err);
-        r = r == 0 ? keep_best(&trials[i], err) : r;
+    /* All ways are compiled and recorded before the first is run: nothing idles the device then. */
+    for (size_t b = 0; b < ARRAY_SIZE(batches) && r == 0 && now_ns() < end_ns; b++) {
+        r = prepare_batch(trials, state, timer, batches[b], err);
     }
-    *ret_n_new = n;
-    for (uint32_t i = 0; i < n; i++) {
-        for (uint32_t way = 0; way < trials[i].n_cmds; way++) {
-            vkc_cmd_free(state->bm->backend->device, trials[i].cmds[way]);
+    for (uint32_t i = 0; i < trials->n && r == 0; i++) {
+        r = run_all(&trials->list[i], i == 0 ? WARM_NS : 0, err);
+        r = r == 0 ? keep_best(&trials->list[i], err) : r;
+    }
+    *ret_n_new = trials->n;
+    for (uint32_t i = 0; i < trials->n; i++) {
+        for (uint32_t way = 0; way < trials->list[i].n_cmds; way++) {
+            vkc_cmd_free(device, trials->list[i].cmds[way]);
         }
     }
-    vkc_timer_destroy(state->bm->backend->device, timer);
+    vkc_timer_destroy(device, timer);
     free(trials);
     return r;
 }

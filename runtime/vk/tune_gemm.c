@@ -198,17 +198,27 @@ bool vk_tune_gemm_wanted(const struct backend_model *bm)
     return wanted;
 }
 
+/* Some matrices' trials. */
+struct trials {
+    struct trial list[N_MATRICES];
+    uint32_t n;
+};
+
+/* Candidate i, counted over all matrices. */
 static int compile(void *data, uint32_t i, struct err *err)
 {
-    const struct trial *trial = data;
+    const struct trials *trials = data;
+    const struct trial *trial = trials->list;
+    for (; i >= trial->n; trial++) {
+        i -= trial->n;
+    }
     VkPipeline made;
     return vk_gemm_pipeline(trial->state->bm->backend, trial->matrices[0], &trial->list[i], err,
                             &made);
 }
 
-/* The same matrix of the layers, with its candidates compiled: nothing may idle the device while
- * they are measured. */
-static int prepare(struct trial *trial, int which, struct err *err)
+/* The same matrix of the layers; false: there is nothing new about it. */
+static bool gather(struct trial *trial, int which)
 {
     struct backend *backend = trial->state->bm->backend;
     const struct model *model = trial->state->bm->model;
@@ -220,11 +230,28 @@ static int prepare(struct trial *trial, int which, struct err *err)
     static const enum vk_act ys[] = {ACT_QKV, ACT_Y, ACT_GATE_UP, ACT_Y};
     trial->y = ys[which];
     if (!is_wanted(backend, trial->matrices[0])) {
-        return 0;
+        return false;
     }
     trial->n = vk_gemm_candidates(backend, trial->matrices[0], backend->tuning.batch_max,
                                   trial->list, CANDIDATES);
-    return vkc_pipelines_make(backend->device, trial->n, compile, trial, err);
+    return true;
+}
+
+/* All candidates of all matrices are compiled, together, before the first is measured: nothing may
+ * idle the device then. */
+static int prepare(struct trials *trials, struct backend_state *state, uint32_t n_tokens,
+                   VkQueryPool timer, struct err *err)
+{
+    uint32_t n_candidates = 0;
+    for (int which = 0; which < N_MATRICES; which++) {
+        struct trial *trial = &trials->list[trials->n];
+        *trial = (struct trial){.state = state, .timer = timer, .n_tokens = n_tokens};
+        if (gather(trial, which)) {
+            n_candidates += trial->n;
+            trials->n++;
+        }
+    }
+    return vkc_pipelines_make(state->bm->backend->device, n_candidates, compile, trials, err);
 }
 
 /* Something in ACT_HALF: for zeros, matrix units may take less power and run at a higher clock than
@@ -260,29 +287,24 @@ static int fill_half(struct backend_state *state, struct err *err)
 }
 
 static int tune_all(struct backend_state *state, uint32_t n_tokens, VkQueryPool timer,
-                    uint64_t end_ns, uint32_t *ret_n_new, struct err *err)
+                    uint32_t *ret_n_new, struct err *err)
 {
-    struct trial trials[N_MATRICES];
-    int r = 0;
-    for (int which = 0; which < N_MATRICES && r == 0 && now_ns() < end_ns; which++) {
-        struct trial *trial = &trials[*ret_n_new];
-        *trial = (struct trial){.state = state, .timer = timer, .n_tokens = n_tokens};
-        r = prepare(trial, which, err);
-        *ret_n_new += trial->n > 0;
-    }
-    if (r == 0 && *ret_n_new > 0) {
+    struct trials trials = {.n = 0};
+    int r = prepare(&trials, state, n_tokens, timer, err);
+    if (r == 0 && trials.n > 0) {
         r = fill_half(state, err);
     }
-    if (r == 0 && *ret_n_new > 0) {
-        r = warm_up(&trials[0], err);
+    if (r == 0 && trials.n > 0) {
+        r = warm_up(&trials.list[0], err);
     }
-    for (uint32_t i = 0; i < *ret_n_new && r == 0; i++) {
+    for (uint32_t i = 0; i < trials.n && r == 0; i++) {
         struct vk_gemm_shape shape =
-            vk_gemm_shape(trials[i].matrices[0], state->bm->backend->tuning.batch_max);
+            vk_gemm_shape(trials.list[i].matrices[0], state->bm->backend->tuning.batch_max);
         if (!vk_gemm_find(state->bm->backend, &shape)) { /* two may be of one shape */
-            r = tune_shape(&trials[i], err);
+            r = tune_shape(&trials.list[i], err);
         }
     }
+    *ret_n_new = trials.n;
     return r;
 }
 
@@ -292,6 +314,9 @@ int vk_tune_gemm(struct backend_state *state, uint64_t end_ns, uint32_t *ret_n_n
     uint32_t n_tokens = state->bm->backend->tuning.batch_max;
     VkQueryPool timer;
     *ret_n_new = 0;
+    if (now_ns() >= end_ns) {
+        return 0;
+    }
     n_tokens = n_tokens < state->max_pos ? n_tokens : state->max_pos;
     int r = vk_set_step(state, NULL, n_tokens, 0, err);
     if (r == 0) {
@@ -300,7 +325,7 @@ int vk_tune_gemm(struct backend_state *state, uint64_t end_ns, uint32_t *ret_n_n
     if (r < 0) {
         return r;
     }
-    r = tune_all(state, n_tokens, timer, end_ns, ret_n_new, err);
+    r = tune_all(state, n_tokens, timer, ret_n_new, err);
     vkc_timer_destroy(device, timer);
     return r;
 }
