@@ -6,6 +6,8 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,11 +91,11 @@ static int record(struct backend_state *state, VkQueryPool timer, const struct v
     return r;
 }
 
-/* Microseconds, of the fastest of the runs, which go on for min_ns; 0: the workgroups do not fit.
- */
+/* Microseconds, of the fastest of the runs, which go on until end_ns and *is_done (NULL: no more
+ * than they have to); 0: the workgroups do not fit. */
 static int measure(struct backend_state *state, VkQueryPool timer,
-                   const struct vk_layers_plan *plan, uint64_t min_ns, struct err *err,
-                   double *ret_us)
+                   const struct vk_layers_plan *plan, uint64_t end_ns, const atomic_bool *is_done,
+                   struct err *err, double *ret_us)
 {
     struct vkc_device *device = state->bm->backend->device;
     VkCommandBuffer cmd;
@@ -106,8 +108,8 @@ static int measure(struct backend_state *state, VkQueryPool timer,
         r = vkc_cmd_end(device, cmd, err);
     }
     double best = 0;
-    uint64_t start = now_ns();
-    for (int run = 0; r == 0 && (run < RUNS || now_ns() - start < min_ns); run++) {
+    for (int run = 0;
+         r == 0 && (run < RUNS || now_ns() < end_ns || (is_done && !atomic_load(is_done))); run++) {
         r = vk_run_timed(state->bm->backend, cmd, timer, err, &best);
         if (r == 0 && vk_layers_failed(state)) {
             best = 0;
@@ -139,6 +141,24 @@ static int compile(void *data, uint32_t i, struct err *err)
         plans->list[i].groups = 0;
     }
     return 0;
+}
+
+/* The compiler at work, on threads of its own. */
+struct compiling {
+    pthread_t thread;
+    struct plans *plans;
+    struct err err;
+    int r;
+    atomic_bool is_done; /* the rest is set */
+};
+
+static void *compiling_thread(void *data)
+{
+    struct compiling *c = data;
+    c->r =
+        vkc_pipelines_make(c->plans->bm->backend->device, c->plans->n, compile, c->plans, &c->err);
+    atomic_store(&c->is_done, true);
+    return NULL;
 }
 
 /* The plans that this model and device allow. */
@@ -218,7 +238,7 @@ static int try_plan(struct backend_state *state, VkQueryPool timer,
                     const struct vk_layers_plan *plan, const struct outcome *want,
                     struct outcome *got, struct err *err, double *ret_us)
 {
-    int r = measure(state, timer, plan, 0, err, ret_us);
+    int r = measure(state, timer, plan, 0, NULL, err, ret_us);
     if (r < 0 || *ret_us == 0) {
         return r;
     }
@@ -239,8 +259,22 @@ struct trial {
     struct plans plans;
 };
 
-/* All plans of the list, after the steps. They are compiled first: nothing may idle the device
- * meanwhile. The fastest becomes the choice. */
+/* The list's pipelines, and meanwhile the steps, again and again: the device's clocks are up
+ * afterwards. *ret_us: a token's steps. */
+static int compile_all(struct trial *trial, struct err *err, double *ret_us)
+{
+    struct compiling compiling = {.plans = &trial->plans};
+    uint64_t end_ns = now_ns() + WARM_NS;
+    int failed = pthread_create(&compiling.thread, NULL, compiling_thread, &compiling);
+    if (failed) {
+        return err_set(err, -failed, "no thread to compile on");
+    }
+    int r = measure(trial->state, trial->timer, NULL, end_ns, &compiling.is_done, err, ret_us);
+    pthread_join(compiling.thread, NULL);
+    return r == 0 && compiling.r < 0 ? err_set(err, compiling.r, "%s", compiling.err.text) : r;
+}
+
+/* All plans of the list, after the steps. The fastest becomes the choice. */
 static int try_all(struct trial *trial, struct vk_layers_choice *choice, struct err *err)
 {
     struct plans *plans = &trial->plans;
@@ -248,10 +282,7 @@ static int try_all(struct trial *trial, struct vk_layers_choice *choice, struct 
     if (plans->n == 0) {
         return 0;
     }
-    int r = vkc_pipelines_make(plans->bm->backend->device, plans->n, compile, plans, err);
-    if (r == 0) {
-        r = measure(trial->state, trial->timer, NULL, WARM_NS, err, &us);
-    }
+    int r = compile_all(trial, err, &us);
     if (r == 0) {
         r = read_outcome(trial->state, false, &trial->want, err);
     }
