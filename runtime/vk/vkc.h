@@ -137,7 +137,7 @@ struct vkc_device {
     bool cache_grew;                /* since then, as far as the driver tells */
     pthread_mutex_t pipelines_lock; /* of the list only: they are made outside */
     struct vkc_pipeline *pipelines;
-    pthread_cond_t pipelines_made; /* one of the list, or it failed */
+    pthread_cond_t pipelines_made; /* one of the list was, or could not be */
     /* Asked when the device is out of memory: true: some has become free. NULL: nobody can. */
     bool (*reclaim)(void *data);
     void *reclaim_data;

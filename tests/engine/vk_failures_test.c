@@ -439,8 +439,8 @@ int main(int argc, char **argv)
                                  copying = {"copying", bind_alone, 0, 20, 12},
                                  decoding[] = {{"decoding", bind_and_decode, 1, 0, 90},
                                                {"decoding", bind_and_decode, N, 0, 200}},
-                                 on_cpu_too[] = {{"decoding", bind_and_decode, 1, 0, 5},
-                                                 {"decoding", bind_and_decode, N, 0, 15}};
+                                 of_a_cpu[] = {{"decoding", bind_and_decode, 1, 0, 5},
+                                               {"decoding", bind_and_decode, N, 0, 15}};
     bool on_cpu = argc > 1 && strcmp(argv[1], "cpu") == 0;
     struct backend_params params = {.n_threads = 2};
     if (!on_cpu && !vk_can_open(&params)) {
@@ -449,7 +449,7 @@ int main(int argc, char **argv)
     engine.ops = on_cpu ? &cpu_backend : &vulkan_backend;
     engine.max_batch = 32;
     if (on_cpu) {
-        test_small(&params, on_cpu_too, 2);
+        test_small(&params, of_a_cpu, 2);
         return 0;
     }
     test_small(&params, &binding, 1);
